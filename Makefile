@@ -1,0 +1,34 @@
+# make demo · make test · make bench: each makes its own virtual environment first. `make help` lists all.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "auditship needs Python 3.11 or later; set PYTHON=python3.12 or the like"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## three gateways, the agent and the indexer on this machine; ARGS="--events 20000 --exit" for a bounded run
+	@$(BIN)/auditship demo $(ARGS)
+
+lint: $(STAMP) ## formatter, linter and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint ## everything that is promised; ARGS="tests/unit -k line" for a part
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) ## figures, as JSON lines and a table
+	@$(BIN)/python bench/run.py $(ARGS)
+
+clean: ## removes what the other targets made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

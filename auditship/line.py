@@ -1,0 +1,166 @@
+"""The line: one JSON object per action of a person or a token, as gateways write it.
+
+:func:`decode` turns a line into a :class:`Line` and its extra fields, or raises :class:`LineError`, which carries the
+reason in words and the JSON pointer of the offending field. It never raises anything else, whatever the bytes.
+``line.schema.json`` beside this file says the same as a JSON Schema (draft 2020-12),
+for gateways in any language; the tests hold the two against each other.
+
+Needs msgspec, which comes with ``auditship[indexer]``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from msgspec import DecodeError, Meta, Raw, Struct, ValidationError
+from msgspec import field as named
+from msgspec.json import Decoder, encode
+from msgspec.structs import fields
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_MS_MIN: Final = -62_135_596_800_000  # the year 1
+_EPOCH_MS_MAX: Final = 253_402_300_799_999  # the end of the year 9999
+
+Timestamp = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=_EPOCH_MS_MIN, le=_EPOCH_MS_MAX)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class Organization(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Whose record it is."""
+
+    id: Name
+    name: str | None = None
+
+
+class Actor(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Who did it."""
+
+    type: Literal["user", "api_token", "service"]
+    id: Name
+    name: str | None = None
+    email: str | None = None
+
+
+class Resource(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What was touched."""
+
+    type: Name
+    id: str | None = None
+    name: str | None = None
+
+
+class Ci(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The pipeline a token was used from."""
+
+    platform: str | None = None
+    run_id: str | None = None
+    run_url: str | None = None
+    repository: str | None = None
+
+
+class Change(Struct, frozen=True):
+    """One field's change; ``from`` and ``to`` are any JSON."""
+
+    field: Name
+    from_: Raw = named(name="from", default=Raw(b""))
+    to: Raw = Raw(b"")
+
+
+class Line(Struct, frozen=True, forbid_unknown_fields=True):
+    """A valid event, its known fields."""
+
+    timestamp: Timestamp
+    organization: Organization
+    actor: Actor
+    action: Name
+    resource: Resource
+    status: Literal["success", "failure"]
+    ip: str | None = None
+    user_agent: str | None = None
+    ci: Ci | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+    changes: list[Change] | None = None
+
+
+class LineError(ValueError):
+    """Why a line is not an event: the reason in words, and the JSON pointer of the field ("" is the whole line)."""
+
+    def __init__(self, reason: str, pointer: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.pointer = pointer
+
+
+_known = Decoder(Line)
+_object = Decoder(dict[str, Raw])
+_LINE_KEYS: Final = frozenset(field.encode_name for field in fields(Line))
+_PART_KEYS: Final = {
+    part: frozenset(field.encode_name for field in fields(kind))
+    for part, kind in (("organization", Organization), ("actor", Actor), ("resource", Resource), ("ci", Ci))
+}
+_UNKNOWN: Final = "Object contains unknown field"
+
+
+def decode(raw: bytes) -> tuple[Line, bytes]:
+    """The event in a line, and its extra fields as an encoded JSON object (empty where there are none).
+
+    Extra fields of ``organization``, ``actor``, ``resource`` and ``ci`` come as ``{"actor.role": ...}``.
+
+    Args:
+        raw: the line without its newline; valid UTF-8 (the caller checks whole blocks at once).
+
+    Raises:
+        LineError: the line is not an event.
+    """
+    try:
+        return _known.decode(raw), b""
+    except ValidationError as error:
+        if not str(error).startswith(_UNKNOWN):
+            raise _line_error(error) from None
+    except (DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _line_error(error) from None
+    return _decode_with_extra(raw)
+
+
+def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
+    """The slow path: takes the unknown fields out and decodes what is left."""
+    try:
+        found = _object.decode(raw)
+        extra = {name: found.pop(name) for name in found.keys() - _LINE_KEYS}
+        for part, keys in _PART_KEYS.items():
+            value = found.get(part)
+            if value is not None and bytes(value).startswith(b"{"):
+                inner = _object.decode(value)
+                extra |= {f"{part}.{name}": inner.pop(name) for name in inner.keys() - keys}
+                found[part] = Raw(encode(inner))
+        return _known.decode(encode(found)), encode(extra)
+    except (DecodeError, RecursionError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
+        raise _line_error(error) from None
+
+
+_WHERE = re.compile(r" - at `(?P<path>\$[^`]*)`$")
+_MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
+
+
+def _line_error(error: Exception) -> LineError:
+    """The decoder's message as a reason and a JSON pointer (RFC 6901)."""
+    if isinstance(error, RecursionError):
+        return LineError("nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return LineError("not UTF-8")
+    text = str(error)
+    pointer = ""
+    if where := _WHERE.search(text):
+        pointer = re.sub(r"\[(\w+|\.\.\.)\]", r"/\1", where["path"][1:]).replace(".", "/")
+        text = text[: where.start()]
+    if missing := _MISSING.match(text):
+        return LineError(f"{missing['name']!r} is missing", f"{pointer}/{missing['name']}")
+    if not isinstance(error, ValidationError):
+        return LineError("not JSON: " + text.removeprefix("JSON is malformed: "))
+    if not pointer and text.startswith("Expected `object`"):
+        return LineError(f"not a JSON object but {text.rpartition('got ')[2].strip('`')}")
+    return LineError(text.replace("`", ""), pointer)

@@ -1,0 +1,1 @@
+"""The indexer: receives blocks, enriches their lines, stores them; and reads them back."""

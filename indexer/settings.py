@@ -1,0 +1,118 @@
+"""The indexer's configuration: ``indexer.toml`` and ``AUDITSHIP_INDEXER__…``; defaults and units stand here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from auditship.block import gateway_name
+from auditship.settings import FilePath, Section, Settings, is_loopback
+
+MIB = 1 << 20
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+/?$")]
+_RETENTION = re.compile(r"[1-9][0-9]{0,4}d")
+
+
+class StoreSettings(Section):
+    """``[store]``: which store, and where the embedded one lives."""
+
+    kind: Literal["embedded", "elasticsearch"] = "embedded"
+    path: FilePath = Path("/var/lib/auditship/store")
+    retention: str = "30d"
+
+    @field_validator("retention")
+    @classmethod
+    def _retention(cls, value: str) -> str:
+        if not _RETENTION.fullmatch(value):
+            raise ValueError("days such as 30d are expected")
+        return value
+
+
+class ElasticsearchSettings(Section):
+    """``[elasticsearch]``: how the cluster is reached. Keys are files that hold an encoded API key."""
+
+    urls: tuple[Url, ...] = ("http://127.0.0.1:9200",)
+    writer_key_file: FilePath | None = None
+    reader_key_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    request_timeout_s: float = Field(default=30.0, gt=0, le=600)
+    bulk_bytes_max: int = Field(default=8 * MIB, ge=MIB, le=90 * MIB)
+    bulks_in_flight_max: int = Field(default=4, ge=1, le=64)
+
+
+class EnrichmentSettings(Section):
+    """``[enrichment]``: every file is optional; without them the location is "Unknown" and the built-in rules hold."""
+
+    city_database: FilePath | None = None
+    asn_database: FilePath | None = None
+    severity_rules: FilePath | None = None
+    organizations: FilePath | None = None
+    """Retention by organisation, as TOML."""
+    cache_entries_max: int = Field(default=50_000, ge=100, le=10_000_000)
+
+
+class AgentEntry(Section):
+    """``[[agents]]``: who may send, proven by a token whose SHA-256 stands here."""
+
+    name: str = Field(min_length=1, max_length=128)
+    token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    gateways: tuple[str, ...] = ()
+    """Gateways that the token may send for; none: all of them."""
+    organizations: tuple[str, ...] = ()
+    """Organisations that the token may send for; none: all of them."""
+
+    @field_validator("gateways")
+    @classmethod
+    def _gateways(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(gateway_name(name) for name in value)
+
+
+class IndexerSettings(Settings):
+    """The whole of ``indexer.toml``."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="AUDITSHIP_INDEXER__")
+
+    listen: str = "127.0.0.1:8443"
+    workers: int = Field(default=1, ge=1, le=256)
+    certificate_file: FilePath | None = None
+    certificate_key_file: FilePath | None = None
+    client_ca_file: FilePath | None = None
+    """With it, agents must show a certificate that this authority signed."""
+    block_bytes_max: int = Field(default=16 * MIB, ge=64 * 1024, le=256 * MIB)
+    """The largest uncompressed block; a larger one is answered with 413."""
+    in_flight_bytes_max: int = Field(default=64 * MIB, ge=MIB)
+    """Uncompressed bytes under way in one worker; beyond it the answer is 429."""
+    request_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """How long a client may take to send a block."""
+    store: StoreSettings = StoreSettings()
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+    enrichment: EnrichmentSettings = EnrichmentSettings()
+    agents: tuple[AgentEntry, ...] = ()
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError('an address and a port such as "127.0.0.1:8443" are expected')
+        return value
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> IndexerSettings:
+        if bool(self.certificate_file) != bool(self.certificate_key_file):
+            raise ValueError("certificate_file and certificate_key_file go together")
+        if not is_loopback(self.listen) and not self.certificate_file:
+            raise ValueError(f"{self.listen} can be reached by others: it needs certificate_file and certificate_key_file")
+        if not is_loopback(self.listen) and not self.agents and not self.client_ca_file:
+            raise ValueError(f"{self.listen} can be reached by others: it needs [[agents]] with tokens, or client_ca_file")
+        return self
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """``listen`` in its two parts."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)

@@ -1,0 +1,1 @@
+"""The stores: one contract (:mod:`indexer.store.contract`), two implementations."""

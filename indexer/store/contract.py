@@ -1,0 +1,158 @@
+"""What every store does, and what those who use one may count on.
+
+Writing. ``append`` returns only when every entry is durable (survives a crash of the machine), with one verdict per entry
+in the same order. An id is stored once: the second ``append`` of it is :attr:`Verdict.DUPLICATE`, within a data stream's
+present segment (a backing index, a day's file) always, across segments when ``redelivered`` is true. A store that cannot
+take anything now raises :class:`Unavailable`; some of the entries may then be stored nonetheless, and the caller's next
+attempt with ``redelivered`` set finds them. An entry that can never be stored gets a :class:`Refused`; those beside it are
+not affected.
+
+Reading. The same :class:`Query` gives the same hits from every store. Readers see what was appended within a second or
+two, and never disturb writers.
+
+Both sides are given all they need; nothing here reads the configuration or the clock by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, Protocol
+
+from auditship.errors import AuditshipError
+from indexer.document import Entry
+
+
+class Verdict(Enum):
+    """What became of an entry."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The store will never take this entry: the reason, in the store's words."""
+
+    reason: str
+
+
+class Unavailable(AuditshipError):  # noqa: N818 - a state of the store, not a defect
+    """The store cannot take or give anything now.
+
+    ``retry_after_s`` is how long to wait; ``overloaded`` tells a store that pushes back (429) from one that cannot be
+    reached (503).
+    """
+
+    def __init__(self, what: str, hint: str = "", *, retry_after_s: float = 1.0, overloaded: bool = False) -> None:
+        super().__init__(what, hint)
+        self.retry_after_s = retry_after_s
+        self.overloaded = overloaded
+
+
+class Writer(Protocol):
+    """The side of a store that adds. Safe to call from several tasks of one event loop at once."""
+
+    async def append(self, entries: Sequence[Entry], *, redelivered: bool) -> Sequence[Verdict | Refused]:
+        """Stores the entries durably.
+
+        Raises:
+            Unavailable: nothing can be stored now.
+        """
+
+    async def ready(self) -> None:
+        """Returns if the store could take entries now.
+
+        Raises:
+            Unavailable: saying why not.
+        """
+
+    async def close(self) -> None:
+        """Ends what is under way and lets go of everything."""
+
+
+class QueryError(AuditshipError):
+    """The query cannot be understood; says where and what was expected."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: Lucene syntax over the ECS names, and the everyday filters. All of them must hold.
+
+    ``since_ms`` is inclusive, ``until_ms`` exclusive, on ``@timestamp``. ``datasets`` names the kinds of document: none
+    means every gateway's events, which leaves out ``rejected``, ``alert`` and ``agent``. Text filters compare exactly but
+    without regard to case.
+    """
+
+    text: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    severities: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    organization: str | None = None
+    actor: str | None = None
+    """A user's or token's id, name, full name or e-mail."""
+    action: str | None = None
+    outcome: Literal["success", "failure"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that was found: ``body`` is its JSON on one line."""
+
+    id: str
+    dataset: str
+    retention: str
+    time_ms: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hits, newest first, and the cursor that continues behind them (none: there are no more)."""
+
+    hits: list[Hit]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A span of a histogram: its first millisecond, and how many events by severity."""
+
+    start_ms: int
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """The side of a store that finds. Calls block; a server makes them in a thread. Safe from several threads at once."""
+
+    def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """The newest hits by ``@timestamp``, then by id."""
+
+    def count(self, query: Query) -> int:
+        """How many documents the query finds."""
+
+    def histogram(self, query: Query, *, interval_ms: int) -> list[Bucket]:
+        """Events over time by severity; buckets begin at multiples of the interval, empty ones are left out."""
+
+    def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
+        """The most frequent values of each field (an ECS name of a keyword or ip), with their counts, most first."""
+
+    def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
+        """What an actor (by ``user.id``) did in an organisation, newest first."""
+
+    def scan(self, query: Query) -> Iterator[Hit]:
+        """Every hit, oldest first, for export: any number of them in bounded memory."""
+
+    def close(self) -> None:
+        """Lets go of everything."""
+
+
+class Expirer(Protocol):
+    """The side of a store that deletes what is too old, where the store does not do so by itself."""
+
+    def expire(self, now_ms: int, *, held: Sequence[str] = ()) -> list[str]:
+        """Deletes segments past their retention; returns the names of what it deleted. ``held`` names those kept."""
