@@ -106,8 +106,6 @@ class Rejection(Struct, omit_defaults=True, gc=False):
     reason: str
     pointer: str | None = None
     bytes: str | None = None
-    length: int | None = None
-    """The line's true length in bytes, where it was too long to be sent whole."""
 
 
 class Audit(Struct, omit_defaults=True, gc=False):
@@ -128,7 +126,7 @@ class Audit(Struct, omit_defaults=True, gc=False):
     rejection: Rejection | None = None
 
 
-class Document(Struct, omit_defaults=True):
+class Document(Struct, omit_defaults=True, gc=False):
     """A whole document. Rejected lines have no organization, user, related nor severity."""
 
     timestamp: str = field(name="@timestamp")
@@ -148,7 +146,7 @@ class Document(Struct, omit_defaults=True):
     tags: tuple[str, ...] = ()
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A document on its way into a store.
 
     ``body`` is the document's JSON on one line, without a newline; ``document`` is the same as structs, for a store that

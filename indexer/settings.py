@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +13,9 @@ from auditship.settings import FilePath, Section, Settings, is_loopback
 
 MIB = 1 << 20
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+/?$")]
-_RETENTION = re.compile(r"[1-9][0-9]{0,4}d")
+TokenHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Retention = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}d$")]
+"""How long documents are kept, in days: ``30d``. The name of a retention class."""
 
 
 class StoreSettings(Section):
@@ -22,14 +23,9 @@ class StoreSettings(Section):
 
     kind: Literal["embedded", "elasticsearch"] = "embedded"
     path: FilePath = Path("/var/lib/auditship/store")
-    retention: str = "30d"
+    retention: Retention = "30d"
+    """The class of documents whose organisation has no policy of its own."""
 
-    @field_validator("retention")
-    @classmethod
-    def _retention(cls, value: str) -> str:
-        if not _RETENTION.fullmatch(value):
-            raise ValueError("days such as 30d are expected")
-        return value
 
 
 class ElasticsearchSettings(Section):
@@ -55,11 +51,18 @@ class EnrichmentSettings(Section):
     cache_entries_max: int = Field(default=50_000, ge=100, le=10_000_000)
 
 
+class ReaderEntry(Section):
+    """``[[readers]]``: who may search over HTTP, proven by a token whose SHA-256 stands here."""
+
+    name: str = Field(min_length=1, max_length=128)
+    token_sha256: TokenHash
+
+
 class AgentEntry(Section):
     """``[[agents]]``: who may send, proven by a token whose SHA-256 stands here."""
 
     name: str = Field(min_length=1, max_length=128)
-    token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    token_sha256: TokenHash
     gateways: tuple[str, ...] = ()
     """Gateways that the token may send for; none: all of them."""
     organizations: tuple[str, ...] = ()
@@ -92,6 +95,8 @@ class IndexerSettings(Settings):
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
     agents: tuple[AgentEntry, ...] = ()
+    readers: tuple[ReaderEntry, ...] = ()
+    """Who may search over HTTP; none: only this machine's own users, where ``listen`` is a loopback address."""
 
     @field_validator("listen")
     @classmethod

@@ -1,0 +1,89 @@
+"""``auditship setup``: makes a cluster ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from auditship.errors import ConfigurationError
+from auditship.settings import load, read_secret
+from indexer.organizations import Policies
+from indexer.settings import IndexerSettings
+from indexer.setup import Change, Setup
+from indexer.store.elasticsearch.connection import Connection
+
+_Credentials = tuple[str | None, tuple[str, str] | None]
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="The configuration file, indexer.toml.")
+@click.option("--user", envvar="ELASTICSEARCH_USER", show_envvar=True, help="An administrator's name.")
+@click.option("--password-file", type=click.Path(path_type=Path), help="Holds the password; or ELASTICSEARCH_PASSWORD does.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="An administrator's key; or ELASTICSEARCH_API_KEY.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def setup(
+    *,
+    config: Path | None,
+    user: str | None,
+    password_file: Path | None,
+    api_key_file: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    r"""Install templates, lifecycle policies, roles, data streams and keys in Elasticsearch.
+
+    Says what it changed; safe to run again. Keys are written to the files that the configuration names, if they are not
+    there yet.
+
+    \b
+    auditship setup --config indexer.toml --user elastic --password-file password
+    auditship setup --config indexer.toml --user elastic --dry-run
+    """
+    settings = load(IndexerSettings, config)
+    classes = Policies.load(settings.enrichment.organizations, settings.store.retention).classes
+    gateways = {gateway for agent in settings.agents for gateway in agent.gateways}
+    api_key, basic = _credentials(user, password_file, api_key_file)
+    connection = Connection(settings.elasticsearch, api_key=api_key, basic=basic)
+    changes: list[Change] = []
+    try:
+        for change in Setup(connection, dry_run=dry_run).run(settings.elasticsearch, classes, gateways):
+            changes.append(change)
+            if not as_json and change.change != "unchanged":
+                click.echo(f"{'would be ' if dry_run else ''}{change.change:11}  {change.kind:19}  {change.name}")
+    finally:
+        connection.close()
+    _summary(changes, dry_run=dry_run, as_json=as_json)
+
+
+def _summary(changes: list[Change], *, dry_run: bool, as_json: bool) -> None:
+    counts = Counter(change.change for change in changes)
+    changed = len(changes) - counts["unchanged"]
+    if as_json:
+        each = [{"kind": change.kind, "name": change.name, "change": change.change} for change in changes]
+        click.echo(json.dumps({"dry_run": dry_run, "changed": changed, "unchanged": counts["unchanged"], "changes": each}))
+    elif changed:
+        click.echo(f"{changed} {'would change' if dry_run else 'changed'}, {counts['unchanged']} unchanged")
+    else:
+        click.echo(f"nothing to change: all {len(changes)} are as they should be")
+
+
+def _credentials(user: str | None, password_file: Path | None, api_key_file: Path | None) -> _Credentials:
+    """An API key, or a name and a password; neither, for a cluster that asks for none. Secrets never come as arguments."""
+    if user and api_key_file:
+        raise ConfigurationError("--user and --api-key-file: one or the other")
+    if api_key_file:
+        return read_secret(api_key_file), None
+    if not user:
+        return os.environ.get("ELASTICSEARCH_API_KEY"), None
+    password = read_secret(password_file) if password_file else os.environ.get("ELASTICSEARCH_PASSWORD")
+    if password is None and sys.stdin.isatty():
+        password = click.prompt(f"Password of {user}", hide_input=True, err=True)
+    if not password:
+        raise ConfigurationError(f"no password for {user}", "Name a file with --password-file, or set ELASTICSEARCH_PASSWORD.")
+    return None, (user, password)

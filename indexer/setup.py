@@ -1,0 +1,219 @@
+"""Installs in Elasticsearch what the store counts on: the resources of ``index_templates/``, the data streams, the keys.
+
+Promises: every step looks first and changes only what differs, so a second run changes nothing; a dry run looks only. Where
+a template changed, the data streams made from it are rolled over, so that it holds from the next document on; what is
+stored already stays as it is. Nothing is ever deleted.
+
+Raises :class:`SetupError` naming the cluster, what was being done, and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import index_templates
+from auditship.errors import AuditshipError, ConfigurationError
+from auditship.settings import read_secret
+from indexer.document import REJECTED
+from indexer.settings import ElasticsearchSettings
+from indexer.store.contract import Unavailable
+from indexer.store.elasticsearch.bulk import data_stream
+from indexer.store.elasticsearch.connection import Answer, Connection
+
+VERSION_MIN: Final = 9
+GATEWAYS: Final = ("web", "cli", "api")
+OWN: Final = (REJECTED, "agent", "alert")
+"""What auditship itself has to say; kept in the class that the files speak of."""
+
+_PATHS: Final = {
+    "component_templates": "/_component_template/{}",
+    "lifecycle_policies": "/_ilm/policy/{}",
+    "index_templates": "/_index_template/{}",
+    "roles": "/_security/role/{}",
+}
+_OF_A_CLASS: Final = frozenset({"lifecycle_policies", "index_templates"})
+
+
+class SetupError(AuditshipError):
+    """The cluster cannot be set up; what was done before stays, and another run goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a resource, or would in a dry run."""
+
+    kind: str
+    name: str
+    change: Literal["created", "updated", "rolled over", "unchanged"]
+
+
+class Setup:
+    """One run.
+
+    Args:
+        connection: the cluster, reached as an administrator.
+        dry_run: look, change nothing.
+    """
+
+    def __init__(self, connection: Connection, *, dry_run: bool = False) -> None:
+        self._connection = connection
+        self._dry_run = dry_run
+
+    def run(self, settings: ElasticsearchSettings, classes: Iterable[str], gateways: Iterable[str]) -> Iterator[Change]:
+        """Does everything, in an order in which each step finds what it needs; tells each step when it is done.
+
+        Args:
+            settings: names the files of the two keys.
+            classes: retention classes besides ``30d``.
+            gateways: gateways besides the usual three.
+        """
+        self._check_version()
+        every = sorted({index_templates.CLASS, *classes})
+        changed: set[str] = set()
+        for kind in _PATHS:
+            for retention in every if kind in _OF_A_CLASS else [index_templates.CLASS]:
+                for name, wanted in index_templates.load(kind, retention=retention).items():
+                    change = self._resource(kind, name, wanted)
+                    if change.change == "updated":
+                        changed.add(kind)
+                    yield change
+        renew = bool(changed & {"component_templates", "index_templates"})
+        for retention in every:
+            own = OWN if retention == index_templates.CLASS else ()
+            for dataset in dict.fromkeys((*GATEWAYS, *sorted(gateways), *own)):
+                yield self._data_stream(data_stream(dataset, retention), renew=renew)
+        for name, wanted in index_templates.load("api_keys").items():
+            path = settings.writer_key_file if name == "audit-writer" else settings.reader_key_file
+            if path is not None:
+                yield self._key(path, wanted, settings)
+
+    def _check_version(self) -> None:
+        answer = self._call("GET", "/")
+        version = _decoded(answer).get("version", {}).get("number", "")
+        if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < VERSION_MIN:
+            raise SetupError(
+                f"{self._connection.where} runs Elasticsearch {version or 'of an unknown version'}",
+                f"auditship needs version {VERSION_MIN} or later.",
+            )
+
+    def _resource(self, kind: str, name: str, wanted: Mapping[str, Any]) -> Change:
+        path = _PATHS[kind].format(name)
+        answer = self._call("GET", path, missing=True)
+        present = None if answer.status == HTTPStatus.NOT_FOUND else _stored(kind, name, _decoded(answer))
+        if present is not None and same(wanted, present):
+            return Change(kind, name, "unchanged")
+        if not self._dry_run:
+            self._call("PUT", path, wanted)
+        return Change(kind, name, "created" if present is None else "updated")
+
+    def _data_stream(self, name: str, *, renew: bool) -> Change:
+        if self._call("GET", f"/_data_stream/{name}", missing=True).status == HTTPStatus.NOT_FOUND:
+            if not self._dry_run:
+                self._call("PUT", f"/_data_stream/{name}")
+            return Change("data_streams", name, "created")
+        if not renew:
+            return Change("data_streams", name, "unchanged")
+        if not self._dry_run:
+            self._call("POST", f"/{name}/_rollover")
+        return Change("data_streams", name, "rolled over")
+
+    def _key(self, path: Path, wanted: Mapping[str, Any], settings: ElasticsearchSettings) -> Change:
+        """The key in a file: checked if it is there, else made and written for its owner's eyes only."""
+        name = f"{wanted['name']} in {path}"
+        if path.exists():
+            with_key = Connection(settings, api_key=read_secret(path))
+            try:
+                with_key.call("GET", "/_security/_authenticate")
+            except Unavailable as error:
+                raise SetupError(
+                    error.what, f"If the key in {path} is no longer good, remove the file and run again."
+                ) from None
+            finally:
+                with_key.close()
+            return Change("api_keys", name, "unchanged")
+        if not self._dry_run:
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError as error:
+                raise ConfigurationError(f"{path}: {error.strerror}", "Its folder must exist and be writable.") from None
+            try:
+                made = _decoded(self._call("POST", "/_security/api_key", wanted))
+                os.write(file, f"{made['encoded']}\n".encode())
+                os.fsync(file)
+            except BaseException:
+                path.unlink()
+                raise
+            finally:
+                os.close(file)
+        return Change("api_keys", name, "created")
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False) -> Answer:
+        """One request; ``missing`` lets a 404 pass."""
+        try:
+            answer = self._connection.call(method, path, None if body is None else json.dumps(body).encode())
+        except Unavailable as error:
+            hint = "Credentials of an administrator are needed: --user and --password-file, or --api-key-file."
+            refused = "401" in error.what or "403" in error.what
+            raise SetupError(error.what, hint if refused else error.hint) from None
+        if answer.ok or (missing and answer.status == HTTPStatus.NOT_FOUND):
+            return answer
+        hint = ""
+        if "derived api keys" in answer.reason():
+            hint = "Elasticsearch lets no API key make another: run this with --user and --password-file."
+        raise SetupError(f"{self._connection.where}: {method} {path}: {answer.status} {answer.reason()}", hint)
+
+
+def _decoded(answer: Answer) -> dict[str, Any]:
+    try:
+        value = json.loads(answer.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise SetupError(f"not an answer of Elasticsearch: {answer.body[:100]!r}")
+    return value
+
+
+def _stored(kind: str, name: str, answer: Mapping[str, Any]) -> Any:
+    """The resource within the answer to its GET."""
+    if kind == "component_templates":
+        return answer["component_templates"][0]["component_template"]
+    if kind == "index_templates":
+        return answer["index_templates"][0]["index_template"]
+    if kind == "lifecycle_policies":
+        return {"policy": answer[name]["policy"]}
+    return answer[name]
+
+
+def same(wanted: Any, present: Any) -> bool:
+    """Whether the cluster's copy says what ours says: it writes settings as text, and adds what is empty or a default."""
+    if isinstance(wanted, Mapping) and isinstance(present, Mapping):
+        more = (value for key, value in present.items() if key not in wanted and key not in _ADDED)
+        return not any(more) and all(same(value, present.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(present, list):
+        return len(wanted) == len(present) and all(map(same, wanted, present))
+    return bool(_plain(wanted) == _plain(present))
+
+
+_ADDED: Final = frozenset(
+    {
+        "transient_metadata",
+        "created_date_millis",
+        "modified_date_millis",
+        "created_date",
+        "modified_date",
+        "allow_custom_routing",
+    }
+)
+"""What the cluster says of a resource besides what was put."""
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value in ({}, []):
+        return ""
+    return str(value).lower() if isinstance(value, bool | int | float) else value

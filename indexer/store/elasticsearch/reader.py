@@ -1,0 +1,217 @@
+"""Finds documents, with the reader's key.
+
+Promises: what :class:`~indexer.store.contract.Reader` says. A hit's body is the very bytes that were stored: they are cut
+out of the answer, never decoded and written again. An answer that leaves out a part of the data is refused by the cluster
+(``allow_partial_search_results=false``) and comes as :class:`~indexer.store.contract.Unavailable`.
+
+What was appended is found within a second, the refresh interval. ``scan`` sees the moment at which it began (a point in
+time), in pages whose size follows that of the documents, so that any number of them needs little memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from msgspec import DecodeError, Raw, Struct, field
+from msgspec.json import Decoder, encode
+
+from indexer.settings import ElasticsearchSettings
+from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Unavailable
+from indexer.store.elasticsearch.connection import Answer, Connection, key_of
+from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
+
+SCAN_PAGE_BYTES: Final = 4 << 20
+SCAN_PAGE_HITS_MIN: Final = 20
+SCAN_PAGE_HITS_MAX: Final = 2000
+SCAN_KEEP_ALIVE: Final = "5m"
+"""How long a scan's point in time outlives a reader that has stopped."""
+
+_COMPLETE: Final = {"allow_partial_search_results": "false"}
+_ANYWHERE: Final = {"ignore_unavailable": "true", "allow_no_indices": "true"}
+_BACKING_INDEX = re.compile(r"\.ds-logs-audit\.(?P<dataset>\w+)-(?P<retention>\d+d)-\d{4}\.\d\d\.\d\d-\d{6,}")
+
+
+class _Hit(Struct):
+    id: str = field(name="_id")
+    index: str = field(name="_index")
+    source: Raw = field(name="_source")
+    sort: list[int | str]
+
+
+class _Hits(Struct):
+    hits: list[_Hit]
+
+
+class _Found(Struct):
+    hits: _Hits
+    pit_id: str = ""
+
+
+class _Severity(Struct):
+    key: str
+    doc_count: int
+
+
+class _Severities(Struct):
+    buckets: list[_Severity]
+
+
+class _Span(Struct):
+    key: int
+    severities: _Severities
+
+
+class _Spans(Struct):
+    buckets: list[_Span]
+
+
+class _Histogram(Struct):
+    spans: _Spans
+
+
+class _Term(Struct):
+    key: str | int | float | bool
+    doc_count: int
+    key_as_string: str | None = None
+
+
+class _Terms(Struct):
+    buckets: list[_Term]
+
+
+class _HistogramAnswer(Struct):
+    aggregations: _Histogram
+
+
+class _FacetsAnswer(Struct):
+    aggregations: dict[str, _Terms] = field(default_factory=dict)
+
+
+class _Count(Struct):
+    count: int
+
+
+class _Pit(Struct):
+    id: str
+
+
+_found = Decoder(_Found)
+_count = Decoder(_Count)
+_pit = Decoder(_Pit)
+_spans = Decoder(_HistogramAnswer)
+_terms = Decoder(_FacetsAnswer)
+
+
+class ElasticsearchReader:
+    """The reader's side of a cluster."""
+
+    def __init__(self, settings: ElasticsearchSettings) -> None:
+        self._connection = Connection(settings, api_key=key_of(settings, "reader"))
+
+    def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """The newest hits by ``@timestamp``, then by id; ``cursor`` continues behind a page.
+
+        Raises:
+            QueryError: the query cannot be understood.
+            Unavailable: the cluster cannot answer now.
+        """
+        body = {"query": question(query), "sort": order("desc"), "size": limit + 1, "track_total_hits": False}
+        if cursor is not None:
+            body["search_after"] = place(cursor)
+        hits = self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits
+        more = len(hits) > limit
+        return Page([_hit(each) for each in hits[:limit]], cursor_of(hits[limit - 1].sort) if more else None)
+
+    def count(self, query: Query) -> int:
+        """How many documents the query finds."""
+        found: _Count = self._ask(_count, f"/{target(query)}/_count", {"query": question(query)}, _ANYWHERE)
+        return found.count
+
+    def histogram(self, query: Query, *, interval_ms: int) -> list[Bucket]:
+        """Events over time by severity; empty buckets are left out."""
+        body = {"query": question(query), "size": 0, "aggs": histogram(interval_ms)}
+        spans = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
+        return [Bucket(span.key, {each.key: each.doc_count for each in span.severities.buckets}) for span in spans]
+
+    def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
+        """The most frequent values of each field with their counts, as they are compared: in lower case."""
+        body = {"query": question(query), "size": 0, "aggs": facets(fields, limit)}
+        found = self._ask(_terms, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations
+        return {
+            name: [(each.key_as_string or str(each.key), each.doc_count) for each in found[name].buckets]
+            if name in found
+            else []
+            for name in fields
+        }
+
+    def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
+        """What an actor (by ``user.id``) did in an organisation, newest first."""
+        query = Query(since_ms=since_ms, organization=organization)
+        asked = question(query)
+        asked["bool"]["filter"].append({"term": {"user.id": actor}})
+        body = {"query": asked, "sort": order("desc"), "size": limit, "track_total_hits": False}
+        return [_hit(each) for each in self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits]
+
+    def scan(self, query: Query) -> Iterator[Hit]:
+        """Every hit, oldest first."""
+        opened = self._ask(_pit, f"/{target(query)}/_pit", None, _COMPLETE | _ANYWHERE | {"keep_alive": SCAN_KEEP_ALIVE})
+        pit, after, size = opened.id, None, SCAN_PAGE_HITS_MIN
+        try:
+            while True:
+                body: dict[str, Any] = {
+                    "query": question(query),
+                    "sort": order("asc"),
+                    "size": size,
+                    "track_total_hits": False,
+                    "pit": {"id": pit, "keep_alive": SCAN_KEEP_ALIVE},
+                }
+                if after is not None:
+                    body["search_after"] = after
+                found = self._ask(_found, "/_search", body, _COMPLETE)
+                hits = [_hit(each) for each in found.hits.hits]
+                yield from hits
+                if len(hits) < size:
+                    return
+                pit, after = found.pit_id or pit, found.hits.hits[-1].sort
+                bytes_each = sum(len(hit.body) for hit in hits) // size + 1
+                size = min(max(SCAN_PAGE_BYTES // bytes_each, SCAN_PAGE_HITS_MIN), SCAN_PAGE_HITS_MAX)
+        finally:
+            self._forget(pit)
+
+    def close(self) -> None:
+        """Lets the connections go."""
+        self._connection.close()
+
+    def _forget(self, pit: str) -> None:
+        """Closes a point in time; one that cannot be closed ends by itself."""
+        try:
+            self._connection.call("DELETE", "/_pit", encode({"id": pit}))
+        except Unavailable:
+            return
+
+    def _ask(self, decoder: Decoder[Any], path: str, body: object, params: dict[str, str]) -> Any:
+        """One question, and its answer in the decoder's shape."""
+        answer = self._connection.call("POST", path, None if body is None else encode(body), params=params)
+        if answer.status == HTTPStatus.BAD_REQUEST:
+            raise QueryError(f"the query cannot be understood: {answer.reason()}", "See Lucene's query syntax.")
+        return self._decoded(decoder, answer)
+
+    def _decoded(self, decoder: Decoder[Any], answer: Answer) -> Any:
+        try:
+            if not answer.ok:
+                raise Unavailable(f"Elasticsearch at {self._connection.where}: {answer.status} {answer.reason()}")
+            return decoder.decode(answer.body)
+        except DecodeError as error:
+            raise Unavailable(f"{self._connection.where} gave no answer to a search: {error}") from None
+
+
+def _hit(hit: _Hit) -> Hit:
+    named = _BACKING_INDEX.fullmatch(hit.index)
+    if named is None or not isinstance(hit.sort[0], int):
+        raise Unavailable(
+            f"{hit.index} is not an index of an audit data stream", "See the templates and aliases of the cluster."
+        )
+    return Hit(hit.id, named["dataset"], named["retention"], hit.sort[0], bytes(hit.source))

@@ -1,0 +1,84 @@
+"""Fixtures that several kinds of tests share: a real Elasticsearch, started when the first test asks for one."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import elasticsearch_node
+import pytest
+from elasticsearch_node.install import FETCH_TIMEOUT_S, installed
+
+from indexer.settings import ElasticsearchSettings
+from indexer.setup import Setup
+from indexer.store.elasticsearch.connection import Connection
+
+_MISSING = pytest.StashKey[str]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the server is marked; where it has to be fetched first, with the time that takes."""
+    for item in items:
+        if "elasticsearch_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.elasticsearch)
+            if not installed():
+                item.add_marker(pytest.mark.timeout(FETCH_TIMEOUT_S))
+
+
+@pytest.fixture(scope="session")
+def _elasticsearch(request: pytest.FixtureRequest) -> Iterator[elasticsearch_node.Server | str]:
+    """The session's server, or why there is none. Its progress is told on standard error."""
+    try:
+        found = elasticsearch_node.server()
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            server = found.__enter__()
+    except elasticsearch_node.NodeError as error:
+        request.config.stash[_MISSING] = str(error)
+        yield str(error)
+        return
+    try:
+        yield server
+    finally:
+        found.__exit__(None, None, None)
+
+
+@pytest.fixture
+def elasticsearch_server(_elasticsearch: elasticsearch_node.Server | str) -> elasticsearch_node.Server:
+    """A real server; without one the test is skipped, or fails where ``AUDITSHIP_TEST_REQUIRE_ES`` is set."""
+    if isinstance(_elasticsearch, str):
+        if os.environ.get("AUDITSHIP_TEST_REQUIRE_ES"):
+            pytest.fail(_elasticsearch, pytrace=False)
+        pytest.skip("no Elasticsearch")  # the summary says, once, what to install
+    return _elasticsearch
+
+
+@pytest.fixture(scope="session")
+def _key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture
+def elasticsearch_settings(elasticsearch_server: elasticsearch_node.Server, _key_folder: Path) -> ElasticsearchSettings:
+    """A cluster as ``auditship setup`` leaves it, with empty data streams, and the keys that it made."""
+    server = elasticsearch_server
+    with suppress(urllib.error.HTTPError):
+        server.request("DELETE", "/_data_stream/logs-audit.*")
+    settings = ElasticsearchSettings(
+        urls=server.urls,
+        writer_key_file=_key_folder / "writer.key",
+        reader_key_file=_key_folder / "reader.key",
+        ca_file=server.ca,
+    )
+    connection = Connection(settings, basic=(server.user, server.password))
+    list(Setup(connection).run(settings, classes=(), gateways=()))
+    connection.close()
+    return settings
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One loud sentence where tests could not run for want of a server."""
+    if sentence := config.stash.get(_MISSING, ""):
+        terminalreporter.write_line(f"ELASTICSEARCH TESTS DID NOT RUN: {sentence}", red=True, bold=True)

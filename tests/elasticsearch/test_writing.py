@@ -1,0 +1,212 @@
+"""Promises of the writer, on the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import closing
+
+import pytest
+from elasticsearch_node import Server
+from sample_entries import entry
+
+from indexer.document import Entry
+from indexer.settings import MIB, ElasticsearchSettings
+from indexer.store.contract import Hit, Query, Refused, Unavailable, Verdict
+from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
+
+CREATED, DUPLICATE = Verdict.CREATED, Verdict.DUPLICATE
+STREAM = "logs-audit.web-30d"
+EVERYTHING = Query(datasets=("web", "cli", "rejected"))
+
+
+def append(settings: ElasticsearchSettings, entries: Sequence[Entry], *, redelivered: bool = False) -> list[Verdict | Refused]:
+    """One call of a writer of its own."""
+
+    async def work() -> list[Verdict | Refused]:
+        writer = ElasticsearchWriter(settings)
+        try:
+            return list(await writer.append(entries, redelivered=redelivered))
+        finally:
+            await writer.close()
+
+    return asyncio.run(work())
+
+
+def stored(server: Server, settings: ElasticsearchSettings) -> list[Hit]:
+    """All documents, oldest first."""
+    server.request("POST", "/logs-audit.*/_refresh")
+    with closing(ElasticsearchReader(settings)) as reader:
+        return list(reader.scan(EVERYTHING))
+
+
+def test_stores_the_very_bytes_under_the_given_ids(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    odd = entry(
+        3, audit={"extra": {"float": 1.50, "exponent": 1e5, "big": 12345678901234567890, "text": 'é\u2028\\ "x" \U0001f600'}}
+    )
+    spaced = Entry(
+        odd.id, odd.time_ms, odd.dataset, odd.retention, odd.body.replace(b'"kind":', b'"kind" :  ', 1), odd.document
+    )
+    entries = [entry(0), entry(1, dataset="cli"), entry(2, dataset="rejected"), spaced]
+    assert append(elasticsearch_settings, entries) == [CREATED] * 4
+    found = stored(elasticsearch_server, elasticsearch_settings)
+    assert [(hit.id, hit.time_ms, hit.dataset, hit.retention, hit.body) for hit in found] == [
+        (each.id, each.time_ms, each.dataset, each.retention, each.body) for each in entries
+    ]
+
+
+def test_the_second_create_of_an_id_is_a_duplicate_and_changes_nothing(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    other = entry(0, event={"reason": "changed"})
+    assert append(elasticsearch_settings, [entry(0), entry(1), other]) == [CREATED, CREATED, DUPLICATE]
+    assert append(elasticsearch_settings, [other, entry(2)]) == [DUPLICATE, CREATED]
+    assert [hit.body for hit in stored(elasticsearch_server, elasticsearch_settings)] == [entry(n).body for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"source": {"ip": "not-an-address"}}, "not-an-address"),
+        ({"@timestamp": "the day before"}, "@timestamp"),
+        ({"event": {"sequence": {"object": 1}}}, "event.sequence"),
+        ({"organization": "a text, where an object is due"}, "organization"),
+        ({"audit": {"extra": {"k" * 40_000: "v"}}}, "immense"),
+        ({"audit": {"extra": {"nul\0key": "v"}}}, "reserved character"),
+        ({"@timestamp": None}, "@timestamp"),
+    ],
+    ids=["ip", "date", "number", "object", "immense", "nul", "no-timestamp"],
+)
+def test_a_document_that_does_not_fit_is_refused_alone(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings, changes: dict[str, object], told: str
+) -> None:
+    verdicts = append(elasticsearch_settings, [entry(0), entry(1, **changes), entry(2)])
+    assert [verdicts[0], verdicts[2]] == [CREATED, CREATED]
+    assert isinstance(verdicts[1], Refused)
+    assert told in verdicts[1].reason
+    assert [hit.id for hit in stored(elasticsearch_server, elasticsearch_settings)] == [entry(0).id, entry(2).id]
+
+
+def test_hostile_values_that_fit_are_stored(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    deep: dict[str, object] = {}
+    for _ in range(15):
+        deep = {"deeper": deep}
+    entries = [
+        entry(0, event={"original": "x" * MIB}),
+        entry(1, user={"name": "n" * 100_000}, event={"reason": "word " * 100_000}),
+        entry(2, audit={"changes": [{"field": "a", "from": 1, "to": {"b": [None]}}, {"field": "c", "from": [], "to": "d"}]}),
+        entry(3, audit={"extra": deep | {"list": [1, "two", None, {"three": 3}], "long": "v" * 100_000}}),
+        entry(4, unknown={"field": "no mapping"}, tags=["\u202e", "\x00", ""]),
+        entry(5, source={"address": "a, b", "ip": "2001:db8::1", "geo": None}),
+    ]
+    assert append(elasticsearch_settings, entries) == [CREATED] * len(entries)
+    assert [hit.body for hit in stored(elasticsearch_server, elasticsearch_settings)] == [each.body for each in entries]
+
+
+def test_a_block_larger_than_a_bulk_is_split_and_answered_in_order(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    small = elasticsearch_settings.model_copy(update={"bulk_bytes_max": MIB, "bulks_in_flight_max": 3})
+    entries = [entry(n, dataset=("web", "cli")[n % 2], event={"original": "x" * 3000}) for n in range(1500)]
+    assert append(small, entries[:700]) == [CREATED] * 700
+    assert append(small, entries) == [DUPLICATE] * 700 + [CREATED] * 800
+    assert len(stored(elasticsearch_server, elasticsearch_settings)) == 1500
+
+
+def test_a_bulk_beyond_the_server_s_memory_goes_in_parts(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    large = elasticsearch_settings.model_copy(update={"bulk_bytes_max": 90 * MIB})
+    entries = [entry(n, event={"original": "x" * (3 * MIB)}) for n in range(12)]
+    assert append(large, entries) == [CREATED] * 12
+    assert len(stored(elasticsearch_server, elasticsearch_settings)) == 12
+
+
+def test_redelivered_across_rollovers_makes_one_document(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    entries = [entry(n) for n in range(30)]
+    for first in range(0, 30, 10):
+        assert append(elasticsearch_settings, entries[first : first + 10]) == [CREATED] * 10
+        elasticsearch_server.request("POST", f"/{STREAM}/_rollover")
+    more = [*entries, entry(30), entry(31, dataset="cli"), entry(30)]
+    again = append(elasticsearch_settings, more, redelivered=True)
+    assert again == [DUPLICATE] * 30 + [CREATED, CREATED, DUPLICATE]
+    assert sorted(hit.id for hit in stored(elasticsearch_server, elasticsearch_settings)) == sorted({each.id for each in more})
+
+
+def test_redelivered_while_indices_are_rolled_over_makes_one_document(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    async def work() -> None:
+        writer = ElasticsearchWriter(elasticsearch_settings)
+        entries = [entry(n) for n in range(200)]
+        await writer.append(entries, redelivered=False)
+        try:
+            for _ in range(8):
+                rollover = asyncio.to_thread(elasticsearch_server.request, "POST", f"/{STREAM}/_rollover")
+                verdicts, _ = await asyncio.gather(writer.append(entries, redelivered=True), rollover)
+                assert verdicts == [DUPLICATE] * 200
+        finally:
+            await writer.close()
+
+    asyncio.run(work())
+    assert len(stored(elasticsearch_server, elasticsearch_settings)) == 200
+
+
+def test_many_tasks_at_once_store_each_id_once(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    async def work() -> list[Verdict | Refused]:
+        writer = ElasticsearchWriter(elasticsearch_settings)
+        try:
+            blocks = [[entry(n) for n in range(first, first + 100)] for first in range(0, 1000, 50)]
+            found = await asyncio.gather(*(writer.append(block, redelivered=False) for block in blocks))
+            return [verdict for verdicts in found for verdict in verdicts]
+        finally:
+            await writer.close()
+
+    verdicts = asyncio.run(work())
+    assert verdicts.count(CREATED) == 1050
+    assert verdicts.count(DUPLICATE) == 950
+    assert len(stored(elasticsearch_server, elasticsearch_settings)) == 1050
+
+
+def test_a_new_gateway_gets_its_data_stream_from_our_template(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    assert append(elasticsearch_settings, [entry(0, dataset="batch")]) == [CREATED]
+    made = elasticsearch_server.get("/_data_stream/logs-audit.batch-30d")["data_streams"][0]
+    assert (made["template"], made["ilm_policy"]) == ("logs-audit-30d", "audit-30d")
+
+
+def test_a_retention_class_without_template_is_not_written_to(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings
+) -> None:
+    with pytest.raises(Unavailable, match="retention class 77d") as caught:
+        append(elasticsearch_settings, [entry(0, retention="77d")])
+    assert "auditship setup" in caught.value.hint
+    assert "77d" not in json.dumps(elasticsearch_server.get("/_data_stream"))
+
+
+def test_ready_says_what_is_missing(elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings) -> None:
+    async def ready(settings: ElasticsearchSettings) -> None:
+        writer = ElasticsearchWriter(settings)
+        try:
+            await writer.ready()
+        finally:
+            await writer.close()
+
+    asyncio.run(ready(elasticsearch_settings))
+    elasticsearch_server.request("DELETE", "/_data_stream/logs-audit.*")
+    with pytest.raises(Unavailable, match="no audit data streams") as caught:
+        asyncio.run(ready(elasticsearch_settings))
+    assert "auditship setup" in caught.value.hint
+    nowhere = elasticsearch_settings.model_copy(update={"urls": ("http://127.0.0.1:9",)})
+    with pytest.raises(Unavailable, match=r"no answer from Elasticsearch at http://127\.0\.0\.1:9"):
+        asyncio.run(ready(nowhere))

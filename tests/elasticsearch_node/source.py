@@ -1,0 +1,58 @@
+"""Where the tests' server comes from: the first of these that is possible.
+
+1. ``AUDITSHIP_TEST_ES_URL``, such as ``https://elastic:password@es.example:9200`` (``AUDITSHIP_TEST_ES_CA_FILE`` names its
+   authority): a cluster **for tests**; its ``logs-audit.*`` data streams are deleted.
+2. A node of our own, with a JDK and Maven.
+3. The official image, with a Docker engine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from elasticsearch_node.cluster import Cluster
+from elasticsearch_node.docker import container
+from elasticsearch_node.install import NodeError
+from elasticsearch_node.server import Server
+
+IMPOSSIBLE = (NodeError, OSError, subprocess.SubprocessError)
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """A server for as long as it is needed.
+
+    Raises:
+        NodeError: there can be none; says what to install.
+    """
+    if url := os.environ.get("AUDITSHIP_TEST_ES_URL"):
+        yield _existing(url)
+        return
+    with ExitStack() as stack:
+        try:
+            cluster = Cluster.start()
+            stack.callback(cluster.kill)
+            found = cluster.server
+        except IMPOSSIBLE as no_node:
+            try:
+                found = stack.enter_context(container())
+            except IMPOSSIBLE as no_container:
+                raise NodeError(
+                    "no Elasticsearch to test against: install a JDK 21 or later and Maven, or a Docker engine, or name a "
+                    f"cluster for tests in AUDITSHIP_TEST_ES_URL ({no_node}; {no_container})"
+                ) from None
+        yield found
+
+
+def _existing(url: str) -> Server:
+    parts = urlsplit(url)
+    if not parts.username or not parts.password:
+        raise NodeError("AUDITSHIP_TEST_ES_URL needs an administrator: https://USER:PASSWORD@HOST:PORT")
+    ca = os.environ.get("AUDITSHIP_TEST_ES_CA_FILE")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return Server((address,), unquote(parts.username), unquote(parts.password), Path(ca) if ca else None)
