@@ -60,7 +60,7 @@ class Ci(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     repository: str | None = None
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """One field's change; ``from`` and ``to`` are any JSON."""
 
     field: Name
@@ -68,7 +68,7 @@ class Change(Struct, frozen=True):
     to: Raw = Raw(b"")
 
 
-class Line(Struct, frozen=True, forbid_unknown_fields=True):
+class Line(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A valid event, its known fields."""
 
     timestamp: Timestamp

@@ -1,0 +1,70 @@
+"""Puts an indexer's parts together from its configuration. The wiring happens here and nowhere else."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Final
+
+from auditship.log import configure
+from auditship.settings import load
+from starlette.applications import Starlette
+
+from indexer.build import Builder
+from indexer.enrich.actor import Actors
+from indexer.enrich.location import Places
+from indexer.enrich.platform import Platforms
+from indexer.enrich.severity import Severities
+from indexer.organizations import Policies
+from indexer.pipeline import Pipeline, now_ms
+from indexer.server import Indexer, application
+from indexer.settings import EnrichmentSettings, IndexerSettings
+from indexer.store.contract import Writer
+from indexer.store.select import open_expirer, open_reader, open_writer
+from indexer.upkeep import EXPIRE_INTERVAL_S, RELOAD_INTERVAL_S, Chore, Upkeep
+
+CONFIG_VARIABLE: Final = "AUDITSHIP_CONFIG_FILE"
+"""Tells worker processes which file to read: each starts afresh and shares nothing with the one that started it."""
+
+
+def builder_of(settings: EnrichmentSettings, places: Places, *, retention: str) -> Builder:
+    """The enrichment that a configuration asks for.
+
+    Raises:
+        ConfigurationError: a rule or policy file is malformed.
+    """
+    return Builder(
+        actors=Actors(settings.cache_entries_max),
+        places=places,
+        platforms=Platforms(),
+        severities=Severities.load(settings.severity_rules),
+        retention=Policies.load(settings.organizations, retention).retention,
+    )
+
+
+def places_of(settings: EnrichmentSettings) -> Places:
+    """The location databases that a configuration names."""
+    return Places(settings.city_database, settings.asn_database, settings.cache_entries_max)
+
+
+def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> Indexer:
+    """One worker's indexer; ``writer`` replaces the configured store's (for measurements)."""
+    places = places_of(settings.enrichment)
+    builder = builder_of(settings.enrichment, places, retention=settings.store.retention)
+    writer = writer or open_writer(settings)
+    chores = [Chore("location databases read again", RELOAD_INTERVAL_S, places.reload)]
+    if expirer := open_expirer(settings):
+        chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expirer.expire(now_ms())))
+    return Indexer(settings, Pipeline(builder, writer), writer, open_reader(settings), Upkeep(chores))
+
+
+def create() -> Starlette:
+    """A worker's application; the server calls this in each worker process."""
+    configure()
+    name = os.environ.get(CONFIG_VARIABLE)
+    settings = load(IndexerSettings, Path(name) if name else None)
+    app = application(indexer_of(settings))
+    gc.collect()
+    gc.freeze()  # what is there now stays: collections need not look at it again
+    return app

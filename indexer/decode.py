@@ -1,0 +1,83 @@
+"""Decodes: from a block's bytes to lines, each either an event or the reason why it is none.
+
+A line's terminator is ``\\n`` or ``\\r\\n``. What a crash or a stale writer leaves before a line (a run of NULs), and a byte
+order mark at the beginning of a file, are taken off and noted as tags, so that the very bytes can be told again. Every
+line of a block yields exactly one :class:`Decoded`, in order, whatever its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditship.block import BlockHeader
+from auditship.line import Line, LineError, decode
+from msgspec import Struct
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Decoded(Struct, frozen=True, gc=False):
+    """One line: where it begins in its stream, its bytes as in the block, its text, and what it says."""
+
+    offset: int
+    raw: bytes
+    """Without the newline; what identity is made of."""
+    text: bytes
+    """Without carriage return, NULs and byte order mark; what an analyst reads."""
+    line: Line | None
+    extra: bytes
+    error: LineError | None
+    tags: tuple[str, ...]
+
+
+def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
+    """The lines of a block, in order."""
+    offset = header.offset
+    is_text = _is_utf8(data)
+    plain = b"\r" not in data and b"\0" not in data and offset > 0 and not header.unterminated
+    for raw in data[:-1].split(b"\n"):
+        text, tags = (raw, ()) if plain else _clean(raw, offset)
+        if header.unterminated:
+            tags = (*tags, "unterminated")
+        yield _decode_line(header, offset, raw, text, tags, is_text=is_text or _is_utf8(text))
+        offset += len(raw) + 1
+
+
+def _decode_line(
+    header: BlockHeader, offset: int, raw: bytes, text: bytes, tags: tuple[str, ...], *, is_text: bool
+) -> Decoded:
+    try:
+        if header.truncated_from is not None:
+            kept = len(raw)
+            raise LineError(f"longer than the agent may send: {header.truncated_from} bytes, of which {kept} were kept")
+        if not text or text.isspace():
+            raise LineError("blank")
+        if not is_text:
+            raise LineError("not UTF-8")
+        line, extra = decode(text)
+    except LineError as error:
+        return Decoded(offset, raw, text, None, b"", error, tags)
+    return Decoded(offset, raw, text, line, extra, None, tags)
+
+
+def _clean(raw: bytes, offset: int) -> tuple[bytes, tuple[str, ...]]:
+    """The line's text, and tags for what was taken off it."""
+    text, tags = raw, []
+    if text.startswith(b"\0"):
+        text = text.lstrip(b"\0")
+        tags.append("nul_prefix")
+    if offset == 0 and text.startswith(BOM):
+        text = text[len(BOM) :]
+        tags.append("bom")
+    if text.endswith(b"\r"):
+        text = text[:-1]
+        tags.append("crlf")
+    return text, tuple(tags)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

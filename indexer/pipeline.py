@@ -1,0 +1,105 @@
+"""The flow of one block through the indexer: decode, enrich, write, receipt.
+
+A receipt is given only when the store has every line durably, as a document or as a rejected line. An entry that the store
+refuses for good (a mapping conflict, a document too deep) is stored as a rejected line in its stead, so that it neither is
+lost nor stops those beside it. While the store cannot take anything, :class:`~indexer.store.contract.Unavailable` passes
+through and the lines stay the agent's.
+
+The work on lines runs in slices between which other requests have their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from auditship.block import BlockHeader, Receipt
+from auditship.line import LineError
+
+from indexer.build import Block, Builder, reject
+from indexer.decode import Decoded, decode_block
+from indexer.document import REJECTED, Entry
+from indexer.store.contract import Refused, Unavailable, Verdict, Writer
+
+SLICE_BYTES: Final = 256 * 1024
+"""How many bytes of lines are worked on before others have their turn: some 5 ms."""
+
+_Item = TypeVar("_Item")
+_log = logging.getLogger("auditship.indexer")
+
+
+def now_ms() -> int:
+    """The wall clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Pipeline:
+    """Takes blocks for one worker process."""
+
+    def __init__(self, builder: Builder, writer: Writer, *, clock: Callable[[], int] = now_ms) -> None:
+        self._builder = builder
+        self._writer = writer
+        self._clock = clock
+
+    async def take(self, header: BlockHeader, data: bytes, *, sender: str, organizations: frozenset[str]) -> Receipt:
+        """Stores a block's lines.
+
+        Args:
+            header: what the block's headers say.
+            data: the block's uncompressed bytes, which match them.
+            sender: the name that the sender proved; may be empty.
+            organizations: those the sender may speak of; none: all.
+
+        Raises:
+            Unavailable: the store cannot take them now; send the block again, as redelivered.
+        """
+        block = Block.of(header, sender=sender, now_ms=self._clock(), organizations=organizations)
+        lines: list[Decoded] = []
+        entries: list[Entry] = []
+        worked = 0
+        for decoded in decode_block(header, data):
+            lines.append(decoded)
+            entries.append(self._builder.build(block, decoded))
+            worked += len(decoded.raw)
+            if worked > SLICE_BYTES:
+                worked = 0
+                await asyncio.sleep(0)
+        verdicts = await self._writer.append(entries, redelivered=header.redelivered)
+        refused = {at: verdict for at, verdict in enumerate(verdicts) if isinstance(verdict, Refused)}
+        if refused:
+            again = await self._reject(block, lines, refused, redelivered=header.redelivered)
+            entries, verdicts = _replaced(entries, again[0]), _replaced(verdicts, again[1])
+        return _receipt(entries, verdicts)
+
+    async def _reject(
+        self, block: Block, lines: Sequence[Decoded], refused: dict[int, Refused], *, redelivered: bool
+    ) -> tuple[dict[int, Entry], dict[int, Verdict | Refused]]:
+        """Stores refused entries as rejected lines."""
+        entries = {at: reject(block, lines[at], LineError(f"refused by the store: {why.reason}")) for at, why in refused.items()}
+        _log.warning("%d of %d lines of %s refused by the store, first: %s", len(refused), len(lines), block.stream, why_of(refused))
+        verdicts = await self._writer.append(list(entries.values()), redelivered=redelivered)
+        for verdict in verdicts:
+            if isinstance(verdict, Refused):
+                raise Unavailable(f"the store refuses even a rejected line: {verdict.reason}", retry_after_s=30)
+        return entries, dict(zip(entries, verdicts, strict=True))
+
+
+def why_of(refused: dict[int, Refused]) -> str:
+    """The first refusal's reason, short enough for a log."""
+    return next(iter(refused.values())).reason[:200]
+
+
+def _replaced(items: Sequence[_Item], by: dict[int, _Item]) -> list[_Item]:
+    return [by.get(at, item) for at, item in enumerate(items)]
+
+
+def _receipt(entries: Sequence[Entry], verdicts: Sequence[Verdict | Refused]) -> Receipt:
+    assert len(entries) == len(verdicts)
+    duplicates = sum(verdict is Verdict.DUPLICATE for verdict in verdicts)
+    rejected = sum(
+        entry.dataset == REJECTED and verdict is Verdict.CREATED for entry, verdict in zip(entries, verdicts, strict=True)
+    )
+    return Receipt(documents=len(entries) - duplicates - rejected, duplicates=duplicates, rejected=rejected)

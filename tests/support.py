@@ -1,0 +1,33 @@
+"""What several tests share: blocks made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import zstandard
+from auditship.block import CHAIN_START, BlockHeader, chain_next, digest
+
+DATA = b'{"a":1}\n{"b":2}\n'
+
+
+def header(data: bytes = DATA, **changes: object) -> BlockHeader:
+    """The headers of a block of these bytes, with changes."""
+    whole = BlockHeader(
+        agent="gw-1",
+        host="gw-1.example",
+        gateway="web",
+        path=b"/var/log/web.jsonl",
+        stream="0" * 32,
+        offset=0,
+        length=len(data),
+        lines=data.count(b"\n"),
+        digest=digest(data),
+        chain=chain_next(CHAIN_START, digest(data)),
+        created_ms=1_795_458_000_000,
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def compressed(data: bytes = DATA) -> bytes:
+    """A body as an agent sends it."""
+    return zstandard.compress(data)
