@@ -1,0 +1,233 @@
+"""The catalogue: every stream that is known, live and past, and which of them a file is.
+
+Files that the globs name are opened once and kept open while they are busy, so that a rotated or deleted file is still read to
+its end. A file without a complete first line waits here as :class:`Unborn`. What is no longer watched and fully read is
+released: its record stays, so that it is known again if it comes back, and so that whoever gets its inode is known not to be
+it. The latest :data:`RECORDS_MAX` records are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from agent.checkpoint import ENDED, LIVE, RELEASED, SUPERSEDED, Loaded, Record, encode
+from agent.discover import Found
+from agent.identity import FirstLine, Identity
+from agent.osio import System
+from agent.report import Report
+from agent.stream import Stream
+from agent.tail import Tail
+from auditship.block import FIRST_LINE_BYTES_MAX
+
+RECORDS_MAX: Final = 100_000
+_Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Unborn:
+    """An open file that has no complete first line yet."""
+
+    file: int
+    found: Found
+    size: int = -1
+
+
+@dataclass(slots=True)
+class _Past:
+    """A stream that was: its identity's generation, its record's line, and the record where a file may still be it."""
+
+    generation: int
+    line: bytes
+    record: Record | None = None
+
+
+class Catalogue:
+    """All streams of one agent. One thread's."""
+
+    def __init__(self, system: System, agent: str, *, tail: Tail, loaded: Loaded, report: Report) -> None:
+        self._system = system
+        self._agent = agent
+        self._tail = tail
+        self._report = report
+        self._window_bytes = loaded.window_bytes
+        self._is_uncertain = bool(loaded.problem)
+        self.streams: dict[_Key, Stream] = {}
+        self.superseded: list[Stream] = []
+        """Streams whose file has become another one, and which wait for answers."""
+        self.unborn: dict[_Key, Unborn] = {}
+        self._past: OrderedDict[_Key, _Past] = OrderedDict()
+        for record in loaded.records:
+            self._remember(record)
+
+    def _remember(self, record: Record) -> None:
+        """Takes a record of an earlier run over."""
+        key = record.identity.device, record.identity.inode
+        path = os.fsdecode(record.path)
+        if record.state == SUPERSEDED:
+            was = record.identity.stream(self._agent)
+            self._report.gap(path, was, record.mark.offset, None, "truncated before everything sent was acknowledged")
+            return
+        stream = Stream(self._agent, record.identity, path, record.gateway, mark=record.mark)
+        state = ENDED if record.state == ENDED else LIVE
+        self._past[key] = _Past(record.identity.generation, encode(stream, record.state), None if state == ENDED else record)
+
+    def missing(self) -> Iterator[Record]:
+        """Streams that were live when the agent ended, and that no file has turned out to be."""
+        return (past.record for past in self._past.values() if past.record and past.record.state == LIVE)
+
+    def lines(self) -> Iterator[bytes]:
+        """The records of a checkpoint."""
+        for past in self._past.values():
+            yield past.line
+        for stream in self.superseded:
+            yield encode(stream, SUPERSEDED)
+        for stream in self.streams.values():
+            if stream.record is None:
+                stream.record = encode(stream, LIVE)
+            yield stream.record
+
+    def discover(self, found: Found) -> Stream | None:
+        """A file that the globs name and that is not known: opens it, and tells which stream it is, new or not.
+
+        None while it cannot be opened (which is reported) or has no complete first line (it is then among ``unborn``).
+        """
+        try:
+            file = self._system.open_log(found.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._report.trouble(found.path, error.strerror or str(error))
+            return None
+        self._report.over(found.path)
+        info = self._system.fstat(file)
+        if (info.st_dev, info.st_ino) != (found.device, found.inode):
+            self._system.close(file)  # replaced meanwhile: the next look finds the new one
+            return None
+        return self.bear(Unborn(file, found))
+
+    def bear(self, unborn: Unborn) -> Stream | None:
+        """The stream of an open file, if its first line is complete."""
+        found = unborn.found
+        key = found.device, found.inode
+        info = self._system.fstat(unborn.file)
+        head = self._head(unborn.file)
+        first_line = FirstLine.of(head)
+        if first_line is None:
+            unborn.size = info.st_size
+            self.unborn[key] = unborn
+            return None
+        self.unborn.pop(key, None)
+        stream = self._resumed(found, unborn.file, first_line, info.st_size)
+        stream.file = unborn.file
+        stream.saw(info.st_size)
+        stream.changed_ns = found.changed_ns
+        self.streams[key] = stream
+        return stream
+
+    def _resumed(self, found: Found, file: int, first_line: FirstLine, size: int) -> Stream:
+        """The stream that a file continues, or a new one of the next generation."""
+        past = self._past.pop((found.device, found.inode), None)
+        record = past.record if past else None
+        if record is not None:
+            if (
+                record.identity.first_line == first_line
+                and size >= record.mark.offset
+                and self._tail.tail_is(file, record.mark)
+            ):
+                stream = Stream(self._agent, record.identity, found.path, found.gateway, mark=record.mark)
+                stream.redelivered_until = size if self._is_uncertain else record.mark.offset + self._window_bytes
+                return stream
+            if record.state == LIVE:
+                path, old = os.fsdecode(record.path), record.identity.stream(self._agent)
+                self._report.gap(path, old, record.mark.offset, None, "truncated or replaced while nobody looked")
+        identity = Identity(found.device, found.inode, past.generation + 1 if past else 0, first_line)
+        stream = Stream(self._agent, identity, found.path, found.gateway)
+        stream.redelivered_until = size if self._is_uncertain else 0
+        return stream
+
+    def reopen(self, stream: Stream) -> bool:
+        """Opens a stream's file again that was closed for being quiet; false if it is not there any more."""
+        try:
+            file = self._system.open_log(stream.path)
+        except OSError as error:
+            self._report.trouble(stream.path, error.strerror or str(error))
+            return False
+        info = self._system.fstat(file)
+        if (info.st_dev, info.st_ino) != (stream.identity.device, stream.identity.inode):
+            self._system.close(file)
+            return False
+        self._report.over(stream.path)
+        stream.file = file
+        return True
+
+    def is_first_line_same(self, stream: Stream) -> bool:
+        """Whether an open stream's file still begins as it did."""
+        assert stream.file is not None
+        return FirstLine.of(self._head(stream.file)) == stream.identity.first_line
+
+    def supersede(self, stream: Stream, reason: str) -> Stream | None:
+        """The file holds something else now: a new stream begins. What was not read of the old one is a gap."""
+        key = stream.identity.device, stream.identity.inode
+        end = max(stream.peak, stream.position.offset)
+        if end > stream.position.offset:
+            self._report.gap(stream.path, stream.id, stream.position.offset, end, reason)
+        file, stream.file = stream.file, None
+        del self.streams[key]
+        stream.superseded = True
+        if stream.outstanding:
+            self.superseded.append(stream)
+        self._keep(key, stream, ENDED)
+        if file is None:
+            return None
+        info = self._system.fstat(file)
+        found = Found(stream.path, stream.gateway, *key, info.st_size, info.st_mtime_ns)
+        return self.bear(Unborn(file, found))
+
+    def release(self, stream: Stream) -> None:
+        """A stream that is no longer watched and fully read: its file is closed, its record kept."""
+        key = stream.identity.device, stream.identity.inode
+        state = RELEASED
+        if stream.file is not None:
+            if self._system.fstat(stream.file).st_nlink == 0:
+                state = ENDED
+            self.close(stream)
+        del self.streams[key]
+        self._keep(key, stream, state)
+
+    def release_unborn(self, key: _Key) -> None:
+        """A file that is no longer watched, before its first line was complete."""
+        unborn = self.unborn.pop(key)
+        if size := self._system.fstat(unborn.file).st_size:
+            self._report.gap(unborn.found.path, "none yet", 0, size, "gone before its first line was complete")
+        self._system.close(unborn.file)
+
+    def close(self, stream: Stream) -> None:
+        """Closes a stream's file; the stream stays."""
+        if stream.file is not None:
+            self._system.close(stream.file)
+            stream.file = None
+
+    def close_all(self) -> None:
+        """At the end."""
+        for stream in self.streams.values():
+            self.close(stream)
+        for key in list(self.unborn):
+            self.release_unborn(key)
+
+    def _keep(self, key: _Key, stream: Stream, state: str) -> None:
+        path = stream.path.encode("utf-8", "surrogateescape")
+        record = None
+        if state != ENDED:
+            record = Record(path, stream.gateway, stream.identity, stream.acknowledged, state)
+        self._past[key] = _Past(stream.identity.generation, encode(stream, state), record)
+        self._past.move_to_end(key)
+        while len(self._past) > RECORDS_MAX:
+            self._past.popitem(last=False)
+
+    def _head(self, file: int) -> bytes:
+        head = bytearray(FIRST_LINE_BYTES_MAX)
+        return bytes(head[: self._system.read_into(file, memoryview(head), 0)])

@@ -1,0 +1,101 @@
+"""The operating system's seam: every call on files that the agent makes, so that a test can make any of them fail.
+
+Everything durable is here: :meth:`System.replace` is the one place that knows how a small file is written so that after a crash
+there is either the old one or the new one, and in which order files and their directory are synced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class System:
+    """The real one."""
+
+    def open_log(self, path: str) -> int:
+        """A file's descriptor for reading. Never waits (FIFOs), never becomes a terminal's.
+
+        Raises:
+            OSError: as open does; also when it is not a regular file.
+        """
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(22, "not a regular file", path)
+        return file
+
+    def close(self, file: int) -> None:
+        """Closes a descriptor."""
+        os.close(file)
+
+    def fstat(self, file: int) -> os.stat_result:
+        """What an open file is like."""
+        return os.fstat(file)
+
+    def read_into(self, file: int, buffer: memoryview, offset: int) -> int:
+        """Reads at an offset until the buffer is full or the file ends; returns how many bytes."""
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(file, [buffer[done:]], offset + done)
+            if not got:
+                break
+            done += got
+        return done
+
+    def entries(self, directory: str) -> Iterator[os.DirEntry[str]]:
+        """A directory's entries; those of an unreadable or missing one are none."""
+        try:
+            with os.scandir(directory) as found:
+                yield from found
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def read(self, path: Path) -> bytes:
+        """A whole small file."""
+        return path.read_bytes()
+
+    def replace(self, path: Path, data: bytes, *, keep: Path | None = None) -> None:
+        """Makes a file have this content, durably: when this returns, a crash of the machine cannot undo it.
+
+        Written beside, synced, renamed, and the directory synced. ``keep`` is what the file's old content is called then. A
+        crash at any point leaves the old content or the new one, under one of the two names.
+        """
+        beside = path.with_name(path.name + ".new")
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(file, left) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if keep is not None and path.exists():
+            path.replace(keep)
+        beside.replace(path)
+        self.sync_directory(path.parent)
+
+    def sync_directory(self, path: Path) -> None:
+        """Makes a directory's entries durable."""
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def lock(self, path: Path) -> int:
+        """Takes a lock that the process holds until it ends; returns the descriptor that carries it.
+
+        Raises:
+            BlockingIOError: another process holds it.
+        """
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise
+        return file

@@ -1,0 +1,525 @@
+"""The reader: the one loop that owns every stream. It looks, reads, hands blocks out, and takes answers back.
+
+Nothing else touches a stream, so nothing here is locked: shippers, the keeper of the checkpoint and the watch on directories
+send messages. A turn is: take messages, look through the globs if it is time, look at busy files, send again what is due,
+fill the window with new blocks, save the checkpoint if it is time.
+
+What bounds it: blocks being sent (a window that shrinks when the indexer pushes back), compressed bytes held, each stream's
+distance from its durable checkpoint. When one of these is full, files are simply not read: they are the buffer.
+
+A stream with a block outstanding waits until there is a whole block more: a lone line leaves at once, a flood fills blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import queue
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from agent.block import Block
+from agent.catalogue import Catalogue
+from agent.checkpoint import compose
+from agent.discover import Discovery, Found
+from agent.keeper import Keeper, NotSaved, Saved
+from agent.osio import System
+from agent.report import Report
+from agent.settings import AgentSettings
+from agent.ship import Outcome, Verdict
+from agent.stream import Stream
+from agent.tail import Changed, Gap, Tail
+
+POLL_INTERVAL_MIN_S: Final = 0.002
+BUSY_S: Final = 1.0
+"""A file that grew so recently is looked at in every poll; the others only when polls have become slow."""
+RETRY_INTERVAL_MIN_S: Final = 0.1
+BLOCK_BYTES_MIN: Final = 1024
+FLUSH_COST_MAX: Final = 0.01
+"""The share of time that saving the checkpoint may take while nothing waits for it."""
+
+
+class Looked(NamedTuple):
+    """A message: directories have changed."""
+
+
+class Stop(NamedTuple):
+    """A message: end, with what is being sent."""
+
+
+Message = Outcome | Saved | NotSaved | Looked | Stop
+
+
+class Reader:
+    """The loop. :meth:`run` is a thread's whole work.
+
+    Args:
+        settings: limits and intervals.
+        parts: what it works with: system, catalogue, discovery, tail, keeper, report.
+        inbox: where messages come in.
+        outbox: where blocks go out to the shippers.
+        clock: monotonic seconds.
+        chance: for jitter.
+        watch: told the directories to be watched.
+        once: ends when everything that is there is acknowledged.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        system: System,
+        catalogue: Catalogue,
+        discovery: Discovery,
+        tail: Tail,
+        keeper: Keeper,
+        report: Report,
+        inbox: queue.SimpleQueue[Message],
+        outbox: queue.SimpleQueue[Block | None],
+        clock: Callable[[], float],
+        chance: random.Random,
+        watch: Callable[[set[str]], None],
+        once: bool,
+    ) -> None:
+        self._settings = settings
+        self._system = system
+        self._catalogue = catalogue
+        self._discovery = discovery
+        self._tail = tail
+        self._keeper = keeper
+        self._report = report
+        self._inbox = inbox
+        self._outbox = outbox
+        self._clock = clock
+        self._chance = chance
+        self._watch = watch
+        self._once = once
+
+        self._ready: deque[Stream] = deque()
+        self._busy: OrderedDict[Stream, None] = OrderedDict()
+        """Open streams in the order in which they last grew."""
+        self._again: list[tuple[float, int, Block | Stream]] = []
+        """What is sent, or read, again, and when."""
+        self._number = 0
+        self._sending = 0
+        self._window_max = settings.shippers + 2
+        self._window = float(self._window_max)
+        self._held_bytes = 0
+
+        self._scan_at = 0.0
+        self._has_scanned = False
+        self._poll_at = 0.0
+        self._poll_interval_s = POLL_INTERVAL_MIN_S
+        self._report_at = clock() + settings.report_interval_s
+        self._is_saving = False
+        self._is_changed = True
+        self._is_urgent = True
+        self._flush_at = 0.0
+        self._urgent_at = 0.0
+        self._waiting: set[Stream] = set()
+        """Streams that may go no further before the checkpoint is durable."""
+
+        self._stop_at: float | None = None
+        self._moved_at = clock()
+        self.is_complete = False
+        """At the end: whether everything that is there was acknowledged (with ``once``)."""
+
+    def run(self) -> None:
+        """Goes on until it is told to stop, or, with ``once``, everything is done; the checkpoint is saved last."""
+        try:
+            while not self._is_over():
+                self._turn()
+            self._save_last()
+        finally:
+            self._report.summary()
+            self._catalogue.close_all()
+
+    @property
+    def left_bytes(self) -> int:
+        """How much is known to be there and not acknowledged yet. For a progress bar; other threads may ask."""
+        return sum(max(0, stream.size - stream.acknowledged.offset) for stream in list(self._catalogue.streams.values()))
+
+    # The turn
+
+    def _turn(self) -> None:
+        now = self._clock()
+        if self._stop_at is None:
+            if now >= self._scan_at:
+                self._scan(now)
+            if now >= self._poll_at:
+                self._poll(now)
+        self._send_again(now)
+        if self._stop_at is None:
+            self._fill(now)
+        self._save(now)
+        if now >= self._report_at:
+            self._report.summary()
+            self._report_at = now + self._settings.report_interval_s
+        self._take_messages(now)
+
+    def _take_messages(self, now: float) -> None:
+        """Waits for messages until something else is due, and takes all there are."""
+        due = [self._report_at] if self._stop_at is None else [self._stop_at]
+        if self._stop_at is None:
+            due += [self._scan_at, self._poll_at]
+        if self._again and self._sending < int(self._window):
+            due.append(self._again[0][0])
+        if not self._is_saving and (self._is_changed or self._is_urgent):
+            due.append(self._urgent_at if self._is_urgent else self._flush_at)
+        try:
+            message = self._inbox.get(timeout=max(0.0, min(due) - now))
+            while True:
+                self._take(message)
+                message = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(self, message: Message) -> None:
+        now = self._clock()
+        match message:
+            case Outcome():
+                self._take_outcome(message, now)
+            case Saved():
+                self._saved(message, now)
+            case NotSaved():
+                self._is_saving, self._is_changed = False, True
+                self._flush_at = self._urgent_at = now + self._settings.flush_interval_s
+                self._report.trouble("checkpoint", message.reason)
+            case Looked():
+                self._scan_at = min(self._scan_at, now + POLL_INTERVAL_MIN_S)
+            case Stop():
+                self._stop_at = self._stop_at or now + self._settings.shutdown_timeout_s
+
+    def _is_over(self) -> bool:
+        if self._stop_at is not None:
+            return not self._sending or self._clock() >= self._stop_at
+        if not self._once or not self._has_scanned or self._is_saving:
+            return False
+        if self._clock() - self._moved_at > self._settings.give_up_s:
+            self._report.trouble("giving up", f"nothing was acknowledged for {self._settings.give_up_s:.0f} s")
+            return True
+        if self._ready or self._waiting or self._again:
+            return False
+        streams = [*self._catalogue.streams.values(), *self._catalogue.superseded]
+        if any(stream.outstanding or stream.rewinding for stream in streams):
+            return False
+        self.is_complete = not self._report.counts.halted
+        return True
+
+    # Looking
+
+    def _scan(self, now: float) -> None:
+        """Looks through the globs: finds new files, and what has become of those known."""
+        found, troubles = self._discovery.look()
+        for trouble in troubles:
+            self._report.trouble(trouble.path, trouble.reason)
+        named = {(each.device, each.inode) for each in found}
+        for each in found:
+            self._look_at(each, now)
+        for key, stream in list(self._catalogue.streams.items()):
+            if key not in named:
+                self._look_at_unlisted(stream, now)
+        for key in [key for key in self._catalogue.unborn if key not in named]:
+            self._catalogue.release_unborn(key)
+        self._limit_open_files()
+        if not self._has_scanned:
+            self._has_scanned = True
+            for record in self._catalogue.missing():
+                path = record.path.decode("utf-8", "replace")
+                self._report.trouble(path, f"gone while nobody looked; read up to offset {record.mark.offset}")
+        self._watch(self._discovery.directories)
+        self._scan_at = self._clock() + self._settings.scan_interval_s
+
+    def _look_at(self, found: Found, now: float) -> None:
+        key = found.device, found.inode
+        if (stream := self._catalogue.streams.get(key)) is not None:
+            if stream.path != found.path:
+                stream.path, stream.record = found.path, None
+            stream.listed, stream.ending = True, False
+            if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
+                stream.changed_ns = found.changed_ns
+                self._grew(stream, found.size, now)
+        elif key in self._catalogue.unborn:
+            self._catalogue.unborn[key].found = found
+        elif (stream := self._catalogue.discover(found)) is not None:
+            self._born(stream, now)
+
+    def _born(self, stream: Stream, now: float) -> None:
+        """A stream is new here: the checkpoint has to name it before anything of it is sent."""
+        self._is_changed = self._is_urgent = True
+        self._grew(stream, stream.size, now)
+
+    def _look_at_unlisted(self, stream: Stream, now: float) -> None:
+        """A file that the globs no longer name: rotated away, or deleted. Read to its end, then let go."""
+        if stream.listed:
+            stream.listed, stream.unlisted_at_s = False, now
+        if stream.file is None:
+            self._release(stream)
+            return
+        self._look_at_open(stream, now)
+        quiet_since = max(stream.unlisted_at_s, stream.grew_at_s)
+        if now - quiet_since < self._settings.release_after_s and not self._once:
+            return
+        if stream.unread > 0 and not stream.ending:
+            stream.ending = True
+            self._make_ready(stream)
+        elif stream.unread <= 0 and not stream.outstanding and not stream.rewinding:
+            self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        self._busy.pop(stream, None)
+        self._waiting.discard(stream)
+        self._catalogue.release(stream)
+        self._is_changed = True
+
+    def _poll(self, now: float) -> None:
+        """Looks at the files that grew last; quickly while they grow, more and more slowly while they do not."""
+        is_slow = self._poll_interval_s >= self._settings.poll_interval_max_s
+        looked: list[Stream] = []
+        for stream in reversed(self._busy):
+            if len(looked) >= self._settings.polled_files_max or not (is_slow or now - stream.grew_at_s < BUSY_S):
+                break
+            looked.append(stream)
+        has_grown = False
+        for stream in reversed(looked):
+            has_grown |= self._look_at_open(stream, now)
+        for unborn in list(self._catalogue.unborn.values()):
+            if self._system.fstat(unborn.file).st_size != unborn.size and (born := self._catalogue.bear(unborn)):
+                self._born(born, now)
+                has_grown = True
+        interval_s = POLL_INTERVAL_MIN_S if has_grown else self._poll_interval_s * 1.5
+        self._poll_interval_s = min(interval_s, self._settings.poll_interval_max_s)
+        self._poll_at = now + self._poll_interval_s
+
+    def _look_at_open(self, stream: Stream, now: float) -> bool:
+        """Whether an open file has another size than before."""
+        if stream.file is None:
+            return False
+        try:
+            size = self._system.fstat(stream.file).st_size
+        except OSError as error:
+            self._report.trouble(stream.path, error.strerror or str(error))
+            self._catalogue.close(stream)
+            return False
+        if size != stream.size:
+            self._grew(stream, size, now)
+            return True
+        return False
+
+    def _grew(self, stream: Stream, size: int, now: float) -> None:
+        """A file's size, or its time, is another than before."""
+        if stream.file is not None and now - stream.grew_at_s > BUSY_S and not self._catalogue.is_first_line_same(stream):
+            self._supersede(stream, "overwritten", now)
+            return
+        stream.saw(size)
+        stream.grew_at_s = now
+        if stream.file is not None:
+            self._busy[stream] = None
+            self._busy.move_to_end(stream)
+        self._make_ready(stream)
+
+    def _limit_open_files(self) -> None:
+        """Closes the files that have been quiet for longest, where too many are open."""
+        for stream in list(self._busy):
+            if len(self._busy) <= self._settings.open_files_max:
+                return
+            if stream.unread <= 0 and not stream.outstanding and stream.listed:
+                self._catalogue.close(stream)
+                del self._busy[stream]
+
+    # Reading
+
+    def _make_ready(self, stream: Stream) -> None:
+        if not stream.is_ready and not stream.halted and not stream.superseded:
+            stream.is_ready = True
+            self._ready.append(stream)
+
+    def _has_room(self) -> bool:
+        return self._sending < int(self._window) and self._held_bytes < self._settings.in_flight_bytes_max
+
+    def _fill(self, now: float) -> None:
+        """Reads blocks, a stream at a time in turn, while there is room for them."""
+        while self._ready and self._has_room():
+            stream = self._ready.popleft()
+            stream.is_ready = False
+            if self._may_read(stream, now) and (block := self._read(stream, now)) is not None:
+                stream.advance(block)
+                self._held_bytes += len(block.body)
+                self._send(block)
+                if stream.unread > 0:
+                    self._make_ready(stream)
+
+    def _may_read(self, stream: Stream, now: float) -> bool:
+        """Whether a stream may go on now; if not, whatever holds it up makes it ready again."""
+        if stream.halted or stream.superseded or stream.rewinding or now < stream.not_before_s:
+            return False
+        if stream.durable is None or stream.durable < stream.acknowledged.offset or stream.outstanding:
+            durable = -self._settings.window_bytes if stream.durable is None else stream.durable
+            if stream.position.offset + self._tail.block_bytes_max > durable + self._settings.window_bytes:
+                if durable < stream.acknowledged.offset:  # else an acknowledgement is what it waits for
+                    self._waiting.add(stream)
+                    self._is_urgent = True
+                return False
+        return not stream.outstanding or stream.ending or stream.unread >= self._tail.block_bytes_max
+
+    def _read(self, stream: Stream, now: float) -> Block | None:
+        """The stream's next block. What cannot be read is reported, and does not come back by itself."""
+        try:
+            if stream.file is None and not self._catalogue.reopen(stream):
+                return None
+            self._busy.setdefault(stream)
+            assert stream.file is not None
+            stream.saw(self._system.fstat(stream.file).st_size)
+            return self._tail.read(stream)
+        except Changed as error:
+            self._supersede(stream, str(error), now)
+        except Gap as gap:
+            if not stream.outstanding:  # else the last answer makes it ready again
+                self._report.gap(stream.path, stream.id, stream.position.offset, gap.mark.offset, str(gap))
+                stream.skip(gap.mark)
+                self._is_changed = True
+                self._make_ready(stream)
+        except OSError as error:
+            self._report.trouble(stream.path, error.strerror or str(error))
+            self._put_off(stream, now + self._settings.refused_interval_s)
+        return None
+
+    def _supersede(self, stream: Stream, reason: str, now: float) -> None:
+        self._busy.pop(stream, None)
+        self._waiting.discard(stream)
+        self._is_changed = True
+        if (born := self._catalogue.supersede(stream, reason)) is not None:
+            self._born(born, now)
+
+    # Sending
+
+    def _send(self, block: Block) -> None:
+        self._sending += 1
+        block.stream.sending += 1
+        self._outbox.put(block)
+
+    def _send_again(self, now: float) -> None:
+        """Blocks whose time has come are sent, streams that were put off are read."""
+        while self._again and self._again[0][0] <= now and self._sending < int(self._window):
+            _, _, item = heapq.heappop(self._again)
+            if isinstance(item, Stream):
+                self._make_ready(item)
+            elif not item.stale and not item.stream.rewinding and self._stop_at is None:
+                self._send(item)
+
+    def _later(self, item: Block | Stream, at: float) -> None:
+        self._number += 1
+        heapq.heappush(self._again, (at, self._number, item))
+
+    def _put_off(self, stream: Stream, until: float) -> None:
+        """The stream is read again then."""
+        stream.not_before_s = until
+        self._later(stream, until)
+
+    def _take_outcome(self, outcome: Outcome, now: float) -> None:
+        """What an answer means for the block and its stream."""
+        block, stream = outcome.block, outcome.block.stream
+        self._sending -= 1
+        stream.sending -= 1
+        if not block.stale:
+            if outcome.verdict is Verdict.STORED:
+                self._stored(outcome, now)
+            else:
+                self._not_stored(outcome, now)
+        if stream.rewinding and not stream.sending:
+            self._rewind(stream)
+
+    def _stored(self, outcome: Outcome, now: float) -> None:
+        block, stream = outcome.block, outcome.block.stream
+        assert outcome.receipt is not None
+        self._moved_at = now
+        self._window = min(self._window + 1 / self._window, self._window_max)
+        self._held_bytes -= len(block.body)
+        self._report.stored(block.header.span, outcome.receipt)
+        self._report.over("indexer")
+        if stream.refused:
+            stream.refused = 0
+            self._report.over(f"stream of {stream.path}")
+        if stream.acknowledge(block):
+            self._is_changed = True
+        if stream.superseded and not stream.outstanding:
+            self._catalogue.superseded.remove(stream)
+        elif stream.unread > 0:
+            self._make_ready(stream)
+
+    def _not_stored(self, outcome: Outcome, now: float) -> None:
+        block, stream, verdict = outcome.block, outcome.block.stream, outcome.verdict
+        self._report.counts.retries += 1
+        if verdict is Verdict.MALFORMED and not block.refusals:
+            block.refusals += 1
+            self._send(block)
+        elif verdict is Verdict.MALFORMED or (verdict is Verdict.TOO_LARGE and block.header.length <= BLOCK_BYTES_MIN):
+            stream.halted = True
+            self._report.halted(stream, outcome.detail)
+            self._take_back(block, now, 0.0)
+        elif verdict is Verdict.TOO_LARGE:
+            smaller = max(BLOCK_BYTES_MIN, block.header.length // 2)
+            self._tail.block_bytes_max = min(self._tail.block_bytes_max, smaller)
+            self._take_back(block, now, 0.0)
+        elif verdict is Verdict.REFUSED:
+            stream.refused += 1
+            self._report.trouble(f"stream of {stream.path}", outcome.detail)
+            longest_s = self._settings.refused_interval_s * min(stream.refused, 10)
+            self._take_back(block, now, longest_s * self._chance.uniform(0.5, 1))
+        else:
+            self._report.trouble("indexer", outcome.detail)
+            self._window = max(1.0, self._window / 2)
+            block.redeliver()
+            ceiling_s = min(self._settings.retry_interval_max_s, RETRY_INTERVAL_MIN_S * 2 ** min(block.attempts, 20))
+            block.attempts += 1
+            self._later(block, now + outcome.wait_s + self._chance.uniform(0, ceiling_s))
+
+    def _take_back(self, block: Block, now: float, wait_s: float) -> None:
+        """The stream will be read again from the acknowledged prefix; one whose file is another by now sends what it holds."""
+        stream = block.stream
+        if stream.superseded:
+            self._later(block, now + max(wait_s, self._settings.refused_interval_s))
+            return
+        stream.rewinding = True
+        stream.not_before_s = now + wait_s
+
+    def _rewind(self, stream: Stream) -> None:
+        self._held_bytes -= stream.rewind()
+        stream.rewinding = False
+        if not stream.halted:
+            self._put_off(stream, stream.not_before_s)
+
+    # The checkpoint
+
+    def _save(self, now: float) -> None:
+        """Hands a checkpoint to the keeper if one is due."""
+        if self._is_saving or not (self._is_changed or self._is_urgent):
+            return
+        if now < (self._urgent_at if self._is_urgent else self._flush_at):
+            return
+        self._is_saving, self._is_changed, self._is_urgent = True, False, False
+        marks = [(stream, stream.acknowledged.offset) for stream in self._catalogue.streams.values()]
+        self._keeper.save(compose(list(self._catalogue.lines()), self._settings.window_bytes), marks)
+
+    def _saved(self, saved: Saved, now: float) -> None:
+        self._is_saving = False
+        self._report.over("checkpoint")
+        self._flush_at = now + max(self._settings.flush_interval_s, saved.took_s / FLUSH_COST_MAX)
+        self._urgent_at = now + saved.took_s
+        for stream, offset in saved.marks:
+            stream.durable = offset
+        waiting, self._waiting = self._waiting, set()
+        for stream in waiting:
+            self._make_ready(stream)
+
+    def _save_last(self) -> None:
+        """The last checkpoint, waited for."""
+        deadline = self._clock() + self._settings.shutdown_timeout_s
+        self._is_changed = True
+        while (self._is_saving or self._is_changed) and self._clock() < deadline:
+            self._flush_at = self._urgent_at = 0.0
+            self._save(self._clock())
+            with contextlib.suppress(queue.Empty):
+                self._take(self._inbox.get(timeout=0.1))

@@ -1,0 +1,81 @@
+"""What the agent has done, in numbers, and what it has to say aloud.
+
+Gaps and alarms are logged at once; everything else is a number in a line now and then. Nothing here is per line or per block.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+
+from agent.stream import Stream
+from auditship.block import Receipt
+
+_log = logging.getLogger("auditship.agent")
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start."""
+
+    lines: int = 0
+    bytes: int = 0
+    blocks: int = 0
+    documents: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    retries: int = 0
+    gaps: int = 0
+    gap_bytes: int = 0
+    halted: int = 0
+    unreadable: int = 0
+
+
+class Report:
+    """Counts, and logs what a person should know."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self._told: dict[str, str] = {}
+        self._last = asdict(self.counts)
+
+    def stored(self, length: int, receipt: Receipt) -> None:
+        """A block was acknowledged."""
+        counts = self.counts
+        counts.blocks += 1
+        counts.bytes += length
+        counts.lines += receipt.documents + receipt.duplicates + receipt.rejected
+        counts.documents += receipt.documents
+        counts.duplicates += receipt.duplicates
+        counts.rejected += receipt.rejected
+
+    def gap(self, path: str, stream: str, start: int, end: int | None, reason: str) -> None:
+        """Bytes from ``start`` to ``end`` of a stream (none: nobody knows) could not be read and never will be."""
+        self.counts.gaps += 1
+        self.counts.gap_bytes += 0 if end is None else end - start
+        size = "unknown" if end is None else f"{end - start} bytes"
+        _log.error("gap in %s, stream %s, from offset %d, %s: %s", path, stream, start, size, reason)
+
+    def trouble(self, where: str, reason: str) -> None:
+        """Something does not work at a place; said once, until it is over or its reason changes."""
+        if self._told.get(where) != reason:
+            self._told[where] = reason
+            _log.warning("%s: %s; tried again until it works", where, reason)
+
+    def over(self, where: str) -> None:
+        """What did not work there works again."""
+        if self._told and self._told.pop(where, None) is not None:
+            _log.info("%s: works again", where)
+
+    def halted(self, stream: Stream, reason: str) -> None:
+        """A stream can go no further before a person looks at it."""
+        self.counts.halted += 1
+        place = f"{stream.path}, stream {stream.id}, offset {stream.acknowledged.offset}"
+        _log.error("halted: %s: %s. Its lines stay in the file; restart the agent to try again", place, reason)
+
+    def summary(self) -> None:
+        """The numbers, if they have changed since the last time."""
+        numbers = asdict(self.counts)
+        if numbers != self._last:
+            self._last = numbers
+            _log.info("%s", " ".join(f"{name}={value}" for name, value in numbers.items() if value or name == "lines"))

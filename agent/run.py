@@ -1,0 +1,157 @@
+"""Puts an agent together and runs it: one thread reads, some ship, one keeps the checkpoint, this one waits for signals."""
+
+from __future__ import annotations
+
+import queue
+import random
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from agent.block import Block
+from agent.catalogue import Catalogue
+from agent.checkpoint import Checkpoint, Loaded
+from agent.discover import Discovery
+from agent.keeper import Keeper
+from agent.osio import System
+from agent.reader import Looked, Message, Reader, Stop
+from agent.report import Report
+from agent.settings import AgentSettings
+from agent.ship import Shipper
+from agent.tail import Tail
+from agent.wake import Wake
+from auditship import __version__
+from auditship.errors import AuditshipError, ConfigurationError
+
+SIGNAL_WAIT_S = 0.25
+"""How often the main thread looks up: for progress, and for a reader that has ended."""
+
+
+class IncompleteError(AuditshipError):
+    """Not everything could be shipped."""
+
+
+class Agent:
+    """One agent on one state directory.
+
+    Raises:
+        ConfigurationError: the state directory cannot be used, another agent uses it, or a token cannot be read.
+    """
+
+    def __init__(self, settings: AgentSettings, *, once: bool = False) -> None:
+        self._settings = settings
+        self._system = System()
+        self._shippers = [Shipper(settings.indexer, __version__) for _ in range(settings.shippers)]
+        self._prepare_state()
+        self.id, is_new = self._agent_id()
+        self.report = Report()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        checkpoint = Checkpoint(self._system, settings.state_dir)
+        self._keeper = Keeper(checkpoint, self._inbox.put)
+        self._wake = Wake(lambda: self._inbox.put(Looked()), 0 if once else settings.directories_watched_max)
+        tail = Tail(self._system, settings, self.id, lambda: time.time_ns() // 1_000_000)
+        loaded = self._loaded(checkpoint, is_new=is_new)
+        self.reader = Reader(
+            settings,
+            system=self._system,
+            catalogue=Catalogue(self._system, self.id, tail=tail, loaded=loaded, report=self.report),
+            discovery=Discovery(self._system, settings.watch),
+            tail=tail,
+            keeper=self._keeper,
+            report=self.report,
+            inbox=self._inbox,
+            outbox=self._outbox,
+            clock=time.monotonic,
+            chance=random.Random(),  # noqa: S311 - jitter
+            watch=self._wake.watch,
+            once=once,
+        )
+
+    def run(self, progress: Callable[[int], None] | None = None) -> None:
+        """Runs until a signal, or until everything is shipped; ``progress`` is told the bytes that are left, now and then.
+
+        Raises:
+            IncompleteError: with ``once``, when something could not be shipped.
+            Exception: whatever ended the reader.
+        """
+        failures: list[BaseException] = []
+        reader = threading.Thread(target=self._guarded, args=(failures,), name="reader", daemon=True)
+        workers = [threading.Thread(target=self._ship, args=(shipper,), daemon=True) for shipper in self._shippers]
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        for thread in (self._keeper, *workers, reader):
+            thread.start()
+        while reader.is_alive():
+            reader.join(SIGNAL_WAIT_S)
+            if progress:
+                progress(self.reader.left_bytes)
+        self._wake.end()
+        self._keeper.end()
+        for _ in workers:
+            self._outbox.put(None)
+        if failures:
+            raise failures[0]
+
+    def _guarded(self, failures: list[BaseException]) -> None:
+        """The reader's thread; what ends it is the main thread's to raise."""
+        try:
+            self.reader.run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            failures.append(error)
+
+    def _ship(self, shipper: Shipper) -> None:
+        """A shipper's thread."""
+        while (block := self._outbox.get()) is not None:
+            self._inbox.put(shipper.send(block))
+        shipper.close()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """The first signal ends in order; a second one at once."""
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        self._inbox.put(Stop())
+
+    def _prepare_state(self) -> None:
+        """The state directory, ours alone."""
+        directory = self._settings.state_dir
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._system.lock(directory / "lock")
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"{directory}: another agent is running on it", "End that one first, or give this one a state_dir of its own."
+            ) from None
+        except OSError as error:
+            hint = "The agent keeps its checkpoint there and must be able to write."
+            raise ConfigurationError(f"{directory}: {error.strerror}", hint) from None
+
+    def _agent_id(self) -> tuple[str, bool]:
+        """The agent's id, made once; and whether this is its first start."""
+        path = self._settings.state_dir / "agent-id"
+        try:
+            kept = self._system.read(path).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            made = self._settings.agent_id or secrets.token_hex(8)
+            self._system.replace(path, f"{made}\n".encode())
+            return made, True
+        if self._settings.agent_id not in (None, kept):
+            raise ConfigurationError(
+                f"{path}: this state directory is that of {kept!r}, and agent_id is {self._settings.agent_id!r}",
+                "With another id every file would be shipped again. Use another state_dir, or the old id.",
+            )
+        return kept, False
+
+    def _loaded(self, checkpoint: Checkpoint, *, is_new: bool) -> Loaded:
+        loaded = checkpoint.load()
+        if loaded is None:
+            missing = f"{self._settings.state_dir / 'checkpoint'}: missing, though the agent has run here before"
+            loaded = Loaded([], self._settings.window_bytes, "" if is_new else missing)
+        if loaded.problem:
+            self.report.trouble(
+                "checkpoint", f"{loaded.problem}. Nothing is lost: what may have been sent is sent again, marked"
+            )
+        return loaded
