@@ -39,7 +39,7 @@ _BROWSERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0 Safari/537.36 Edg/141.0.0.0",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15",
     "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/604.1",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 Version/26.0 Mobile/15E148 Safari/604.1",
 )
 _CLIENTS = ("acme-cli/2.4.1 (darwin; arm64)", "acme-cli/2.4.1 (linux; amd64)", "acme-cli/2.3.0 (windows; amd64)")
 _TOOLS = ("python-requests/2.32.5", "Terraform/1.13.4 (+https://www.terraform.io) acme-provider/3.1.0", "curl/8.16.0")

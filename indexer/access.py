@@ -15,7 +15,6 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from auditship.block import BlockHeader
 from auditship.settings import is_loopback
-
 from indexer.receive import Refusal
 from indexer.settings import AgentEntry, IndexerSettings, ReaderEntry
 

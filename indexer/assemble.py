@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-from auditship.log import configure
-from auditship.settings import load
 from starlette.applications import Starlette
 
+from auditship.log import configure
+from auditship.settings import load
 from indexer.build import Builder
 from indexer.enrich.actor import Actors
 from indexer.enrich.location import Places

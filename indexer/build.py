@@ -15,12 +15,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from auditship.block import BlockHeader
-from auditship.line import EPOCH, Line, LineError
-from auditship.line import Actor as Who
 from msgspec import Raw
 from msgspec.json import Encoder
 
+from auditship.block import BlockHeader
+from auditship.line import EPOCH, Line, LineError
+from auditship.line import Actor as Who
 from indexer.decode import Decoded
 from indexer.document import (
     ECS,
@@ -110,7 +110,7 @@ class Builder:
             return self._event(block, decoded, decoded.line)
         except LineError as error:
             return reject(block, decoded, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the line is kept and those behind it go on
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
@@ -178,7 +178,7 @@ class Builder:
             related=Related((place.ip,) if place else (), _names(actor)),
             tags=decoded.tags,
         )
-        return Entry(identity, time_ms, block.gateway, self._retention(organization.id), _encode(document), document)
+        return Entry(identity, time_ms, block.gateway, self._retention(organization.id), _encode(document))
 
 
 def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
@@ -217,7 +217,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
         ecs=ECS,
         tags=decoded.tags,
     )
-    return Entry(identity, block.ingested_ms, REJECTED, "30d", _encode(document), document)
+    return Entry(identity, block.ingested_ms, REJECTED, "30d", _encode(document))
 
 
 def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:

@@ -1,6 +1,6 @@
-"""Decodes: from a block's bytes to lines, each either an event or the reason why it is none.
+r"""Decodes: from a block's bytes to lines, each either an event or the reason why it is none.
 
-A line's terminator is ``\\n`` or ``\\r\\n``. What a crash or a stale writer leaves before a line (a run of NULs), and a byte
+A line's terminator is ``\n`` or ``\r\n``. What a crash or a stale writer leaves before a line (a run of NULs), and a byte
 order mark at the beginning of a file, are taken off and noted as tags, so that the very bytes can be told again. Every
 line of a block yields exactly one :class:`Decoded`, in order, whatever its bytes.
 """
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from auditship.block import BlockHeader
 from auditship.line import Line, LineError, decode
-from msgspec import Struct
 
 BOM = b"\xef\xbb\xbf"
 
@@ -43,9 +44,7 @@ def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
         offset += len(raw) + 1
 
 
-def _decode_line(
-    header: BlockHeader, offset: int, raw: bytes, text: bytes, tags: tuple[str, ...], *, is_text: bool
-) -> Decoded:
+def _decode_line(header: BlockHeader, offset: int, raw: bytes, text: bytes, tags: tuple[str, ...], *, is_text: bool) -> Decoded:
     try:
         if header.truncated_from is not None:
             kept = len(raw)

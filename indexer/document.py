@@ -12,6 +12,7 @@ and no field of the event has a say in it but its time.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from msgspec import Raw, Struct, field
@@ -129,7 +130,7 @@ class Audit(Struct, omit_defaults=True, gc=False):
 class Document(Struct, omit_defaults=True, gc=False):
     """A whole document. Rejected lines have no organization, user, related nor severity."""
 
-    timestamp: str = field(name="@timestamp")
+    timestamp: datetime | str = field(name="@timestamp")
     event: Event
     log: Log
     audit: Audit
@@ -149,8 +150,8 @@ class Document(Struct, omit_defaults=True, gc=False):
 class Entry(Struct, frozen=True, gc=False):
     """A document on its way into a store.
 
-    ``body`` is the document's JSON on one line, without a newline; ``document`` is the same as structs, for a store that
-    makes its own indices; ``time_ms`` is ``@timestamp``. Kept in the data stream ``logs-audit.{dataset}-{retention}``.
+    ``body`` is the document's JSON on one line, without a newline; ``time_ms`` is ``@timestamp``. Kept in the data stream
+    ``logs-audit.{dataset}-{retention}``.
     """
 
     id: str
@@ -158,4 +159,3 @@ class Entry(Struct, frozen=True, gc=False):
     dataset: str
     retention: str
     body: bytes
-    document: Document

@@ -17,10 +17,10 @@ from fnmatch import translate
 from pathlib import Path
 from typing import ClassVar
 
-from auditship.settings import Section, Settings, load
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from auditship.settings import Section, Settings, load
 from indexer.settings import Retention
 
 _CACHED_MAX = 100_000

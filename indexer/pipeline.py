@@ -18,7 +18,6 @@ from typing import Final, TypeVar
 
 from auditship.block import BlockHeader, Receipt
 from auditship.line import LineError
-
 from indexer.build import Block, Builder, reject
 from indexer.decode import Decoded, decode_block
 from indexer.document import REJECTED, Entry
@@ -78,8 +77,12 @@ class Pipeline:
         self, block: Block, lines: Sequence[Decoded], refused: dict[int, Refused], *, redelivered: bool
     ) -> tuple[dict[int, Entry], dict[int, Verdict | Refused]]:
         """Stores refused entries as rejected lines."""
-        entries = {at: reject(block, lines[at], LineError(f"refused by the store: {why.reason}")) for at, why in refused.items()}
-        _log.warning("%d of %d lines of %s refused by the store, first: %s", len(refused), len(lines), block.stream, why_of(refused))
+        entries = {
+            at: reject(block, lines[at], LineError(f"refused by the store: {why.reason}")) for at, why in refused.items()
+        }
+        _log.warning(
+            "%d of %d lines of %s refused by the store, first: %s", len(refused), len(lines), block.stream, why_of(refused)
+        )
         verdicts = await self._writer.append(list(entries.values()), redelivered=redelivered)
         for verdict in verdicts:
             if isinstance(verdict, Refused):

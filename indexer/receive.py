@@ -7,8 +7,9 @@ encoding that is not spoken here.
 
 from __future__ import annotations
 
-from auditship.block import BlockError, BlockHeader, digest
 from zstandard import ZstdDecompressor, ZstdError, get_frame_parameters
+
+from auditship.block import BlockError, BlockHeader, digest
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a defect

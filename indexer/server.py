@@ -14,13 +14,13 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http import HTTPStatus
 
-from auditship.block import PATH, BlockError, BlockHeader
 from msgspec.json import encode
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from auditship.block import PATH, BlockError, BlockHeader
 from indexer import web
 from indexer.access import Access
 from indexer.pipeline import Pipeline
@@ -39,9 +39,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Indexer:
     """One worker's parts and limits."""
 
-    def __init__(
-        self, settings: IndexerSettings, pipeline: Pipeline, writer: Writer, reader: Reader, upkeep: Upkeep
-    ) -> None:
+    def __init__(self, settings: IndexerSettings, pipeline: Pipeline, writer: Writer, reader: Reader, upkeep: Upkeep) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.writer = writer

@@ -27,7 +27,6 @@ class StoreSettings(Section):
     """The class of documents whose organisation has no policy of its own."""
 
 
-
 class ElasticsearchSettings(Section):
     """``[elasticsearch]``: how the cluster is reached. Keys are files that hold an encoded API key."""
 

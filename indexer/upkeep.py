@@ -41,6 +41,6 @@ class Upkeep:
             try:
                 if done := await asyncio.to_thread(chore.work):
                     _log.info("%s: %s", chore.name, done)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a chore never ends the others
                 _log.exception("%s failed; tried again in %.0f s", chore.name, chore.interval_s)
             await asyncio.sleep(chore.interval_s)

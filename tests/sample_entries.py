@@ -109,7 +109,7 @@ def entry(number: int = 0, *, dataset: str = "web", retention: str = "30d", **ch
     body = encode(document)
     if changes:
         body = encode(merged(decoded(body), changes))
-    return Entry(identity, time_ms, dataset, retention, body, document)
+    return Entry(identity, time_ms, dataset, retention, body)
 
 
 def decoded(body: bytes) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 import uvicorn
+
 from auditship.log import configure
 from auditship.settings import load
-
 from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
 from indexer.settings import IndexerSettings
 

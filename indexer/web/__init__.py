@@ -64,9 +64,7 @@ def routes(reader: Reader, access: Access) -> list[tuple[str, Handler]]:
             message = "" if rows else "Nothing found."
         except QueryError as error:
             message = str(error)
-        text = page.substitute(
-            query=html.escape(request.query_params.get("q", "")), rows=rows, message=html.escape(message)
-        )
+        text = page.substitute(query=html.escape(request.query_params.get("q", "")), rows=rows, message=html.escape(message))
         return Response(text, media_type="text/html", headers=_HEADERS, status_code=200)
 
     async def asset(request: Request) -> Response:

@@ -19,25 +19,7 @@ from msgspec.json import decode, encode
 
 from auditship.block import RESERVED_GATEWAYS
 from indexer.store.contract import Query, QueryError
-
-ALL_TEXT: Final = (
-    "user.name",
-    "user.full_name",
-    "user.email",
-    "user.id",
-    "event.action",
-    "event.reason",
-    "audit.resource.name",
-    "audit.resource.id",
-    "audit.resource.type",
-    "organization.id",
-    "organization.name",
-    "audit.location",
-    "audit.actor.label",
-    "source.ip",
-    "audit.rejection.reason",
-)
-"""Where a word without a field is looked for."""
+from indexer.store.fields import ALL_TEXT
 
 _ACTOR: Final = ("user.id", "user.name", "user.full_name", "user.email")
 

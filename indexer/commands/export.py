@@ -1,0 +1,132 @@
+"""``auditship export``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import click
+import orjson
+
+from auditship.errors import AuditshipError
+from indexer.commands.options import asking, query_of, reading
+from indexer.document import REJECTED
+from indexer.store.contract import Hit
+
+CSV_COLUMNS: Final = (
+    "timestamp", "severity", "organization", "actor", "actor_id", "label", "action", "resource_type", "resource_id",
+    "resource", "location", "ip", "outcome", "reason", "gateway", "id",
+)  # fmt: skip
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_REPORT_EVERY: Final = 10_000
+
+
+class ExportError(AuditshipError):
+    """The export could not be written."""
+
+
+@click.command()
+@click.argument("query", default="")
+@asking
+@click.option("--format", "kind", type=click.Choice(["ndjson", "csv"]), default="ndjson", show_default=True)
+@click.option("--rejected/--no-rejected", default=True, show_default=True, help="Whether lines that are no events are written.")
+@click.option("--out", default="-", show_default=True, help="A file, or - for standard output.")
+def export(query: str, config: Path | None, kind: str, rejected: bool, out: str, **filters: Any) -> None:
+    r"""Write what the store holds, the oldest first; everything, unless options say otherwise.
+
+    ndjson gives each document byte for byte as it is stored; csv the columns that people know. A file is written beside and
+    renamed when it is whole.
+
+    \b
+    auditship export --format ndjson --out - --config indexer.toml
+    auditship export --since 30d --organization org-1 --format csv --out november.csv --config indexer.toml
+    """
+    write = _ndjson if kind == "ndjson" else _csv
+    count = 0
+    with reading(config) as reader, _target(out) as target, _progress() as told:
+        if kind == "csv":
+            target.write(_csv_line(CSV_COLUMNS))
+        asked = [query_of(query, filters)]
+        if rejected and not any((query, *filters["severities"], filters["organization"], filters["actor"], filters["action"])):
+            asked.append(query_of(query, filters, datasets=(REJECTED,)))
+        for each in asked:
+            for hit in reader.scan(each):
+                target.write(write(hit))
+                count += 1
+                if count % _REPORT_EVERY == 0:
+                    told(count)
+        told(count)
+
+
+def _ndjson(hit: Hit) -> bytes:
+    return hit.body + b"\n"
+
+
+def _csv(hit: Hit) -> bytes:
+    document = orjson.loads(hit.body)
+    audit, user, event = document.get("audit", {}), document.get("user", {}), document.get("event", {})
+    resource = audit.get("resource", {})
+    return _csv_line(
+        (
+            document.get("@timestamp"),
+            audit.get("severity"),
+            document.get("organization", {}).get("id"),
+            user.get("full_name") or user.get("name"),
+            user.get("id"),
+            audit.get("actor", {}).get("label"),
+            event.get("action"),
+            resource.get("type"),
+            resource.get("id"),
+            resource.get("name"),
+            audit.get("location"),
+            document.get("source", {}).get("ip"),
+            event.get("outcome"),
+            event.get("reason") or audit.get("rejection", {}).get("reason"),
+            audit.get("gateway"),
+            hit.id,
+        )
+    )
+
+
+def _csv_line(values: tuple[str | None, ...]) -> bytes:
+    """A line of RFC 4180; a value that a spreadsheet would take for a formula begins with an apostrophe."""
+    text = io.StringIO()
+    csv.writer(text).writerow([f"'{each}" if each and each.startswith(_FORMULA) else each or "" for each in values])
+    return text.getvalue().encode()
+
+
+@contextlib.contextmanager
+def _target(out: str) -> Iterator[BinaryIO]:
+    """Where the export goes; a file has its name only when it is whole."""
+    if out == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(out)
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}", "Choose a folder that can be written to.") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """Counts on a terminal; silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda count: None  # noqa: ARG005 - nobody looks
+        return
+    yield lambda count: click.echo(f"\r{count:,} documents", err=True, nl=False)
+    click.echo(err=True)

@@ -1,0 +1,62 @@
+"""What the commands that ask a store have in common: the options that say what is looked for, and the store itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from auditship.errors import ConfigurationError
+from auditship.settings import load
+from auditship.when import When
+from indexer.settings import IndexerSettings
+from indexer.store.contract import Query, Reader
+from indexer.store.select import open_reader
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--config", type=click.Path(path_type=Path), help="The indexer's configuration file; its store is read."),
+    click.option("--since", type=When(), help="From then on: 24h, 7d or 2026-11-23T10:00:00Z."),
+    click.option("--until", type=When(), help="Before then."),
+    click.option("--severity", "severities", multiple=True, type=click.Choice(["info", "warning", "critical"])),
+    click.option("--organization", help="An organisation's id."),
+    click.option("--actor", help="A person's or token's id, name or e-mail."),
+    click.option("--action", help="An action, such as project.update."),
+    click.option("--outcome", type=click.Choice(["success", "failure"])),
+)
+
+
+def asking(command: _Command) -> _Command:
+    """Adds the options to a command, which takes them as ``config`` and ``**filters``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def query_of(text: str, filters: dict[str, Any], *, datasets: tuple[str, ...] = ()) -> Query:
+    """The query that the options ask."""
+    return Query(
+        text=text,
+        since_ms=filters["since"],
+        until_ms=filters["until"],
+        severities=filters["severities"],
+        datasets=datasets,
+        organization=filters["organization"],
+        actor=filters["actor"],
+        action=filters["action"],
+        outcome=filters["outcome"],
+    )
+
+
+@contextlib.contextmanager
+def reading(config: Path | None) -> Iterator[Reader]:
+    """The store of a configuration, for reading."""
+    settings = load(IndexerSettings, config)
+    if settings.store.kind == "embedded" and not settings.store.path.is_dir():
+        raise ConfigurationError(f"{settings.store.path}: no store there", "Name the indexer's configuration with --config.")
+    with contextlib.closing(open_reader(settings)) as reader:
+        yield reader

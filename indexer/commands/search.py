@@ -1,0 +1,49 @@
+"""``auditship search``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from indexer.commands.options import asking, query_of, reading
+from indexer.commands.show import COLUMNS, styled
+
+LIMIT_MAX = 10_000
+
+
+@click.command()
+@click.argument("query", default="")
+@asking
+@click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One document per line, also on a terminal.")
+def search(query: str, config: Path | None, limit: int, as_json: bool, **filters: Any) -> None:
+    r"""Find events, the newest first.
+
+    QUERY is what Kibana's search bar takes: Lucene's syntax over the names of the Elastic Common Schema. A table on a
+    terminal, one JSON document per line otherwise.
+
+    \b
+    auditship search 'audit.severity:critical AND user.name:ada*' --since 24h --config indexer.toml
+    auditship search 'source.ip:"10.0.0.0/8" AND NOT event.action:project.read' --config indexer.toml
+    auditship search --actor ada@example.com --outcome failure --config indexer.toml
+    """
+    with reading(config) as reader:
+        page = reader.search(query_of(query, filters), limit=limit)
+    if as_json or not sys.stdout.isatty():
+        for hit in page.hits:
+            sys.stdout.buffer.write(hit.body + b"\n")
+        sys.stdout.flush()
+        return
+    table = Table(*COLUMNS, box=None, header_style="bold")
+    for hit in page.hits:
+        table.add_row(*styled(orjson.loads(hit.body)))
+    console = Console()
+    console.print(table if page.hits else "Nothing found.")
+    if page.cursor:
+        console.print(f"The newest {len(page.hits)}; there are more: --limit, or narrow the search.", style="dim")

@@ -1,0 +1,142 @@
+"""SQL that every document satisfies which a query finds: it lets the indices do their part.
+
+A condition may let too much through, never too little. ``is_exact`` says that it lets through nothing else either; then the
+bodies need not be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from auditship.block import RESERVED_GATEWAYS
+from indexer.store.contract import Query
+from indexer.store.embedded.predicate import address_bounds, time_bounds
+from indexer.store.embedded.row import folded, tokens
+from indexer.store.fields import ALL_TEXT, type_of
+from indexer.store.query import Bool, Exists, Node, Range, Term
+
+_COLUMNS: Final = {
+    "audit.severity": "severity",
+    "event.outcome": "outcome",
+    "organization.id": "organization",
+    "user.id": "user",
+    "event.action": "action",
+}
+ACTOR: Final = ("user.id", "user.name", "user.full_name", "user.email")
+
+
+class Condition(NamedTuple):
+    """An SQL expression, its parameters, and whether it is all there is to it."""
+
+    sql: str
+    parameters: tuple[object, ...] = ()
+    is_exact: bool = True
+
+
+ALL: Final = Condition("1")
+ANY: Final = Condition("1", is_exact=False)
+"""Everything may be found; only the bodies tell."""
+
+
+def filters(query: Query) -> Node:
+    """The everyday filters of a query as a part of its tree; severities, datasets and times are columns' alone."""
+    terms = (("organization.id", query.organization), ("event.action", query.action), ("event.outcome", query.outcome))
+    must: list[Node] = [Term(field, value, is_phrase=True) for field, value in terms if value is not None]
+    if query.actor is not None:
+        must.append(Bool(should=tuple(Term(field, query.actor, is_phrase=True) for field in ACTOR)))
+    return Bool(must=tuple(must))
+
+
+def columns(query: Query) -> Condition:
+    """What a query asks of columns alone."""
+    parts, parameters = [], list[object]()
+    if query.datasets:
+        parts.append(_among("dataset", query.datasets))
+        parameters += query.datasets
+    else:
+        reserved = sorted(RESERVED_GATEWAYS)
+        parts.append("NOT " + _among("dataset", reserved))
+        parameters += reserved
+    if query.since_ms is not None:
+        parts.append("time >= ?")
+        parameters.append(query.since_ms)
+    if query.until_ms is not None:
+        parts.append("time < ?")
+        parameters.append(query.until_ms)
+    if query.severities:
+        severities = [each.lower() for each in query.severities]
+        parts.append(_among("severity", severities))
+        parameters += severities
+        if "info" not in severities:
+            parts.append("severity <> 'info'")  # what the partial index is for
+    return Condition(" AND ".join(parts), tuple(parameters))
+
+
+def _among(column: str, values: Sequence[object]) -> str:
+    return f"{column} IN ({','.join('?' * len(values))})"
+
+
+def condition(node: Node, now_ms: int) -> Condition:
+    """What the columns and the index of words know of a query."""
+    match node:
+        case Bool():
+            return _bool(node, now_ms)
+        case Term():
+            return _term(node, now_ms)
+        case Range(field="@timestamp"):
+            return _time(node, now_ms)
+        case Range() | Exists():
+            return ANY
+
+
+def _bool(node: Bool, now_ms: int) -> Condition:
+    parts = [condition(each, now_ms) for each in node.must]
+    if node.should and not node.must:
+        parts.append(_either([condition(each, now_ms) for each in node.should]))
+    for each in node.must_not:
+        part = condition(each, now_ms)
+        parts.append(Condition(f"({part.sql}) IS NOT 1", part.parameters) if part.is_exact else ANY)
+    sql = " AND ".join(f"({part.sql})" for part in parts if part.sql != "1") or "1"
+    return Condition(sql, tuple(each for part in parts for each in part.parameters), all(part.is_exact for part in parts))
+
+
+def _either(parts: Sequence[Condition]) -> Condition:
+    if any(part.sql == "1" for part in parts):
+        return Condition("1", is_exact=any(part == ALL for part in parts))
+    sql = " OR ".join(f"({part.sql})" for part in parts)
+    return Condition(sql, tuple(each for part in parts for each in part.parameters), all(part.is_exact for part in parts))
+
+
+def _term(node: Term, now_ms: int) -> Condition:
+    if node.pattern is not None:
+        return ANY
+    if node.field == "@timestamp":
+        return _time(node, now_ms)
+    if node.field == "source.ip":
+        bounds = address_bounds(node.value)
+        return Condition("ip BETWEEN ? AND ?", bounds) if bounds else Condition("0")
+    if node.field in _COLUMNS:
+        value = folded(node.value)
+        return Condition("0") if value is None else Condition(f"{_COLUMNS[node.field]} = ?", (value,))
+    if node.field is None and address_bounds(node.value):
+        return ANY
+    if node.field is None or (node.field in ALL_TEXT and type_of(node.field) in ("keyword", "text")):
+        return _words(node)
+    return ANY
+
+
+def _time(node: Term | Range, now_ms: int) -> Condition:
+    low, high = time_bounds(node, now_ms, "@timestamp")
+    parts = [(sql, each) for sql, each in (("time >= ?", low), ("time <= ?", high)) if each is not None]
+    return Condition(" AND ".join(sql for sql, _ in parts) or "1", tuple(each for _, each in parts))
+
+
+def _words(node: Term) -> Condition:
+    """Documents that hold the words of a value, where those can be told from its text."""
+    found = tokens(node.value)
+    if not found:
+        return ANY
+    joined = " AND " if node.is_phrase or (node.field is not None and type_of(node.field) == "keyword") else " OR "
+    matched = joined.join(f'"{each}"' for each in found)
+    return Condition("number IN (SELECT rowid FROM words WHERE words MATCH ?)", (matched,), is_exact=False)

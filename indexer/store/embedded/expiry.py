@@ -1,0 +1,37 @@
+"""Deletes whole segments when their time is over: nothing is rewritten, and the space is free at once.
+
+A segment holds one day's arrivals. It goes when the last moment of that day is older than the retention: with 30 days, 30 to 31
+days are kept. A reader that has it open reads on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from indexer.store.embedded.segment import segments
+
+
+class EmbeddedExpirer:
+    """The side of the store that deletes. Any number of processes may do it at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def expire(self, now_ms: int, *, held: Sequence[str] = ()) -> list[str]:
+        """Deletes segments past their retention; returns the names of what it deleted. ``held`` names those kept."""
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        deleted = []
+        for segment in segments(self._directory):
+            day_end = datetime(segment.day.year, segment.day.month, segment.day.day, tzinfo=UTC) + timedelta(days=1)
+            if segment.path.name in held or now < day_end + timedelta(days=int(segment.retention[:-1])):
+                continue
+            try:
+                segment.path.unlink()
+            except FileNotFoundError:
+                continue  # another process was first
+            for suffix in ("-wal", "-shm"):
+                segment.path.with_name(segment.path.name + suffix).unlink(missing_ok=True)
+            deleted.append(segment.path.name)
+        return deleted

@@ -1,0 +1,229 @@
+"""Finds documents in all segments, also while they are being written.
+
+Each segment gives its hits in order; they are merged, and a segment is opened only when its time has come, so that the newest
+page is found in the newest files whatever their number. A search that takes longer than it may is ended with a
+:class:`~indexer.store.contract.QueryError`; a damaged segment is logged, and the others are still searched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+import json
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from auditship.errors import ConfigurationError
+from indexer.document import EVENT_SEVERITY
+from indexer.store.contract import Bucket, Hit, Page, Query, QueryError
+from indexer.store.embedded.condition import Condition, columns, condition, filters
+from indexer.store.embedded.predicate import Predicate, predicate
+from indexer.store.embedded.row import shown_id
+from indexer.store.embedded.segment import SegmentName, open_to_read, segments
+from indexer.store.fields import type_of, values
+from indexer.store.query import Bool, parse
+
+QUERY_TIMEOUT_S: Final = 30.0
+_STEPS: Final = 10_000
+"""SQLite's instructions between two looks at the clock."""
+_log = logging.getLogger("auditship.indexer")
+
+_Place = tuple[int, bytes]
+"""Where a hit stands in the order: its time, then its id."""
+
+
+class _Wanted(NamedTuple):
+    """A query, ready: the SQL that narrows it, and the test that decides (none where the SQL decides already)."""
+
+    where: str
+    parameters: tuple[object, ...]
+    test: Predicate | None
+
+
+class EmbeddedReader:
+    """The side of the store that finds.
+
+    Args:
+        directory: the store's.
+        clock_ms: the wall clock, for ``now`` in queries.
+    """
+
+    def __init__(self, directory: Path, clock_ms: Callable[[], int], *, timeout_s: float = QUERY_TIMEOUT_S) -> None:
+        self._directory = directory
+        self._clock_ms = clock_ms
+        self._timeout_s = timeout_s
+
+    def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """The newest hits by ``@timestamp``, then by id.
+
+        Raises:
+            QueryError: the query cannot be understood, or takes too long.
+        """
+        after = None if cursor is None else _place(cursor)
+        hits = []
+        for hit in self._hits(self._wanted(query), newest_first=True, after=after, timeout_s=self._timeout_s):
+            hits.append(hit)
+            if len(hits) > limit:
+                return Page(hits[:limit], _cursor(hits[limit - 1]))
+        return Page(hits)
+
+    def count(self, query: Query) -> int:
+        """How many documents the query finds."""
+        wanted = self._wanted(query)
+        if wanted.test is not None:
+            return sum(1 for _ in self._hits(wanted, newest_first=True, timeout_s=self._timeout_s))
+        return sum(row[0] for row in self._rows(f"SELECT count(*) FROM document WHERE {wanted.where}", wanted.parameters))
+
+    def histogram(self, query: Query, *, interval_ms: int) -> list[Bucket]:
+        """Events over time by severity; empty buckets are left out."""
+        wanted = self._wanted(query)
+        counts: dict[int, Counter[str]] = {}
+        if wanted.test is None:
+            sql = f"SELECT time / {interval_ms:d} - (time % {interval_ms:d} < 0), severity, count(*) FROM document"
+            for span, severity, count in self._rows(f"{sql} WHERE {wanted.where} GROUP BY 1, 2", wanted.parameters):
+                counts.setdefault(span * interval_ms, Counter())[severity] += count
+        else:
+            for hit in self._hits(wanted, newest_first=True, timeout_s=self._timeout_s):
+                found = next(values(orjson.loads(hit.body), "audit.severity"), None)
+                counts.setdefault(hit.time_ms // interval_ms * interval_ms, Counter())[str(found)] += 1
+        return [
+            Bucket(start, {name: count for name, count in each.items() if name in EVENT_SEVERITY})
+            for start, each in sorted(counts.items())
+        ]
+
+    def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
+        """The most frequent values of each field with their counts, as they are compared: in lower case."""
+        for field in fields:
+            if type_of(field) == "text":
+                raise QueryError(f"{field}: a text has no values to be counted", "Name a keyword, an address or a number.")
+        counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
+        for hit in self._hits(self._wanted(query), newest_first=True, timeout_s=self._timeout_s):
+            document = orjson.loads(hit.body)
+            for field in fields:
+                if type_of(field):
+                    counts[field].update({_shown(value) for value in values(document, field)})
+        return {field: sorted(each.items(), key=lambda pair: (-pair[1], pair[0]))[:limit] for field, each in counts.items()}
+
+    def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
+        """What an actor (by ``user.id``) did in an organisation, newest first."""
+        quoted = json.dumps(actor, ensure_ascii=False)
+        return self.search(Query(f"user.id:{quoted}", since_ms=since_ms, organization=organization), limit=limit).hits
+
+    def scan(self, query: Query) -> Iterator[Hit]:
+        """Every hit, oldest first."""
+        yield from self._hits(self._wanted(query), newest_first=False)
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _wanted(self, query: Query) -> _Wanted:
+        now_ms = self._clock_ms()
+        node = Bool(must=(filters(query), parse(query.text)))
+        narrowed = condition(node, now_ms)
+        test = predicate(node, now_ms)
+        own = columns(query)
+        whole = Condition(f"{own.sql} AND {narrowed.sql}", own.parameters + narrowed.parameters, narrowed.is_exact)
+        return _Wanted(whole.sql, whole.parameters, None if whole.is_exact else test)
+
+    def _hits(
+        self, wanted: _Wanted, *, newest_first: bool, after: _Place | None = None, timeout_s: float | None = None
+    ) -> Iterator[Hit]:
+        """Hits of all segments in order; a segment is opened when the merge has come to its nearest time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        sign = -1 if newest_first else 1
+        waiting: list[tuple[tuple[int, ...], int, Any]] = []
+        for number, (name, low, high) in enumerate(self._spans()):
+            nearest = high if newest_first else low
+            heapq.heappush(waiting, ((sign * nearest,), number, name))
+        while waiting:
+            _, number, item = heapq.heappop(waiting)
+            if isinstance(item, SegmentName):
+                source = _segment_hits(item, wanted, newest_first=newest_first, after=after, deadline=deadline)
+            else:
+                hit, source = item
+                yield hit
+            if (following := next(source, None)) is not None:
+                place, hit = following
+                packed = place[1]
+                order = tuple(-byte for byte in packed) if newest_first else tuple(packed)
+                heapq.heappush(waiting, ((sign * place[0], *order), number, (hit, source)))
+
+    def _spans(self) -> Iterator[tuple[SegmentName, int, int]]:
+        """Segments that hold anything, with their first and last time."""
+        for name in segments(self._directory):
+            row = _one(name, "SELECT min(time), max(time) FROM document")
+            if row is not None and row[0] is not None:
+                yield name, row[0], row[1]
+
+    def _rows(self, sql: str, parameters: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        """A statement's rows in every segment."""
+        deadline = time.monotonic() + self._timeout_s
+        for name in segments(self._directory):
+            yield from _select(name, sql, parameters, deadline)
+
+
+def _segment_hits(
+    name: SegmentName, wanted: _Wanted, *, newest_first: bool, after: _Place | None, deadline: float | None
+) -> Iterator[tuple[_Place, Hit]]:
+    """A segment's hits in order."""
+    where, parameters = wanted.where, wanted.parameters
+    if after is not None:
+        where, parameters = f"{where} AND (time, id) < (?, ?)", (*parameters, *after)
+    direction = "DESC" if newest_first else "ASC"
+    sql = f"SELECT time, id, dataset, body FROM document WHERE {where} ORDER BY time {direction}, id {direction}"
+    for moment, identity, dataset, body in _select(name, sql, parameters, deadline):
+        if wanted.test is None or wanted.test(orjson.loads(body)):
+            yield (moment, identity), Hit(shown_id(identity), dataset, name.retention, moment, body)
+
+
+def _select(name: SegmentName, sql: str, parameters: tuple[object, ...], deadline: float | None) -> Iterator[tuple[Any, ...]]:
+    """Rows of one segment; none of one that is gone or damaged."""
+    try:
+        with closing(open_to_read(name.path)) as connection:
+            if deadline is not None:
+                connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+            yield from connection.execute(sql, parameters)
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            raise QueryError(
+                "the search takes too long", "Narrow it: a shorter time, an organisation, a whole value."
+            ) from None
+        if name.path.exists():
+            _log.error("%s: cannot be searched: %s", name.path, error)
+    except (sqlite3.DatabaseError, ConfigurationError) as error:
+        _log.error("%s: cannot be searched: %s", name.path, error)
+
+
+def _one(name: SegmentName, sql: str) -> tuple[Any, ...] | None:
+    return next(_select(name, sql, (), None), None)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.lower() if isinstance(value, str) else str(value)
+
+
+def _cursor(hit: Hit) -> str:
+    """A place in the order, as text to be handed back."""
+    return base64.urlsafe_b64encode(orjson.dumps([hit.time_ms, hit.id])).decode()
+
+
+def _place(cursor: str) -> _Place:
+    try:
+        time_ms, identity = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+        packed = base64.b64decode(identity + "==", altchars=b"-_", validate=True)
+        if type(time_ms) is int and -(2**63) <= time_ms < 2**63:
+            return time_ms, packed
+    except (binascii.Error, ValueError, TypeError):
+        pass
+    raise QueryError("the cursor is not one that a search gave", "Search again without it.")

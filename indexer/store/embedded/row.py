@@ -1,0 +1,149 @@
+"""A document's row: what of it is put into columns, and the words it is found by. Read from the document's own JSON."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+from typing import Final
+
+from msgspec import Struct
+from msgspec.json import Decoder
+
+from indexer.document import Entry
+from indexer.store.fields import VALUE_MAX
+
+Row = tuple[int, bytes, int, str, str | None, str | None, str | None, str | None, str | None, bytes | None, bytes]
+"""As the columns of ``document`` stand."""
+
+INSERT: Final = "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_WORDS: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
+_V4: Final = b"\0" * 10 + b"\xff\xff"
+_TOKEN = re.compile(r"(?<![^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f])[A-Za-z0-9]+(?![^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f])")
+
+
+class _Event(Struct, frozen=True, gc=False):
+    action: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
+
+
+class _Named(Struct, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+
+
+class _User(Struct, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+    full_name: str | None = None
+    email: str | None = None
+
+
+class _Resource(Struct, frozen=True, gc=False):
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+
+
+class _Actor(Struct, frozen=True, gc=False):
+    label: str | None = None
+
+
+class _Rejection(Struct, frozen=True, gc=False):
+    reason: str | None = None
+
+
+_RESOURCE, _ACTOR, _REJECTION, _NAMED, _USER = _Resource(), _Actor(), _Rejection(), _Named(), _User()
+
+
+class _Audit(Struct, frozen=True, gc=False):
+    severity: str | None = None
+    location: str | None = None
+    resource: _Resource = _RESOURCE
+    actor: _Actor = _ACTOR
+    rejection: _Rejection = _REJECTION
+
+
+class _Source(Struct, frozen=True, gc=False):
+    ip: str | None = None
+
+
+_SOURCE = _Source()
+
+
+class _Found(Struct, frozen=True, gc=False):
+    event: _Event
+    audit: _Audit
+    user: _User = _USER
+    organization: _Named = _NAMED
+    source: _Source = _SOURCE
+
+
+_decode = Decoder(_Found).decode
+
+
+def row_of(number: int, entry: Entry) -> tuple[Row, str]:
+    """An entry's row under a number, and its text for the index of words."""
+    found = _decode(entry.body)
+    event, audit, user, organization, ip = found.event, found.audit, found.user, found.organization, found.source.ip
+    resource = audit.resource
+    row = (
+        number,
+        packed_id(entry.id),
+        entry.time_ms,
+        entry.dataset,
+        folded(audit.severity),
+        folded(event.outcome),
+        folded(organization.id),
+        folded(user.id),
+        folded(event.action),
+        packed_address(ip) if ip else None,
+        entry.body,
+    )
+    texts = (
+        user.id,
+        user.name,
+        user.full_name if user.full_name != user.name else None,
+        user.email,
+        event.action,
+        event.reason,
+        resource.type,
+        resource.id,
+        resource.name,
+        organization.id,
+        organization.name,
+        audit.location,
+        audit.actor.label,
+        ip,
+        audit.rejection.reason,
+    )
+    return row, "\n".join(filter(None, texts))
+
+
+def packed_id(text: str) -> bytes:
+    """An id's 16 bytes."""
+    return base64.urlsafe_b64decode(text + "==")
+
+
+def shown_id(packed: bytes) -> str:
+    """An id as it is written."""
+    return base64.urlsafe_b64encode(packed)[:22].decode()
+
+
+def folded(value: str | None) -> str | None:
+    """A keyword as it is compared; none where it is too long to be found."""
+    return value.lower() if value is not None and len(value) <= VALUE_MAX else None
+
+
+def packed_address(text: str) -> bytes | None:
+    """An address as 16 bytes that sort as addresses do."""
+    try:
+        return socket.inet_pton(socket.AF_INET6, text) if ":" in text else _V4 + socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        return None
+
+
+def tokens(text: str) -> list[str]:
+    """Words of a text that the index surely holds for it: runs of ASCII letters and digits with ASCII around them."""
+    return _TOKEN.findall(text)

@@ -1,0 +1,137 @@
+"""A segment: the documents of one UTC day of arrival and one retention class, in one SQLite file.
+
+Name: ``2026-11-23.30d.sqlite`` (day of arrival, retention class). Format, version 1 (``user_version``; ``application_id`` is
+"AUDT"): table ``document`` with the document's JSON as ``body`` and, for finding it, its id (16 bytes), time (epoch
+milliseconds), dataset, and some fields in lower case; table ``words``, a full-text index over
+:data:`~indexer.store.fields.ALL_TEXT`. Columns only narrow a search; what a query means is told by
+:mod:`~indexer.store.embedded.predicate` over the body.
+
+Written in WAL mode and synced at each commit; readers in other processes see each commit whole and hold up nobody. A file of
+another version raises :class:`~auditship.errors.ConfigurationError`.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from auditship.errors import ConfigurationError
+
+VERSION: Final = 1
+APPLICATION_ID: Final = 0x41554454
+BUSY_TIMEOUT_S: Final = 5.0
+CACHE_KIB: Final = 16_384
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.([1-9]\d{0,4}d)\.sqlite")
+
+SCHEMA: Final = f"""
+CREATE TABLE document (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    time INTEGER NOT NULL,
+    dataset TEXT NOT NULL,
+    severity TEXT,
+    outcome TEXT,
+    organization TEXT,
+    user TEXT,
+    action TEXT,
+    ip BLOB,
+    body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX document_id ON document (id);
+CREATE INDEX document_time ON document (time, id);
+CREATE INDEX document_severity ON document (severity, time, id) WHERE severity <> 'info';
+CREATE INDEX document_organization ON document (organization, time, id);
+CREATE INDEX document_user ON document (user, time, id);
+CREATE INDEX document_ip ON document (ip) WHERE ip IS NOT NULL;
+CREATE VIRTUAL TABLE words USING fts5 (text, content='', detail=none, columnsize=0, tokenize='unicode61 remove_diacritics 0');
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+
+class SegmentName(NamedTuple):
+    """A segment's file: which day's arrivals, and how long they are kept."""
+
+    path: Path
+    day: date
+    retention: str
+
+    @classmethod
+    def of(cls, directory: Path, now_ms: int, retention: str) -> SegmentName:
+        """The segment that an arrival belongs to."""
+        day = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+        return cls(directory / f"{day.isoformat()}.{retention}.sqlite", day, retention)
+
+
+def segments(directory: Path) -> list[SegmentName]:
+    """The segments of a store, the oldest first; files of other names are not ours."""
+    found = []
+    for path in directory.glob("*.sqlite") if directory.is_dir() else ():
+        if match := _NAME.fullmatch(path.name):
+            try:
+                found.append(SegmentName(path, date.fromisoformat(match[1]), match[2]))
+            except ValueError:
+                continue
+    return sorted(found, key=lambda each: (each.day, each.retention))
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """A segment's connection for its writer; makes the file if it is not there.
+
+    Raises:
+        ConfigurationError: it is there, and not of this version.
+        sqlite3.Error: it cannot be used now.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if _version(connection) == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            if _version(connection) == 0:  # else another worker was first
+                for statement in SCHEMA.split(";\n"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that can only read.
+
+    Raises:
+        ConfigurationError: the file is not of this version.
+        sqlite3.Error: it cannot be read.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = _version(connection)
+    if (application, version) != (APPLICATION_ID, VERSION):
+        raise ConfigurationError(
+            f"{path}: not a segment of version {VERSION} (it says {version})",
+            "It was written by another version of auditship, or by another program; move it away or use that version.",
+        )

@@ -1,0 +1,246 @@
+"""Adds documents to today's segments: exactly once, and durably before it says so.
+
+One thread writes. What waits while a commit is being synced goes together into the next one, so that many small blocks cost
+no more syncs than one large one. Several processes may write to the same store: SQLite lets them take turns.
+
+An id is stored once within a segment, always; a redelivered document is also looked for in every other segment that may hold
+it. When a disk is full, or a file locked for too long, :class:`~indexer.store.contract.Unavailable` is raised; some of the
+entries may then be stored, and are found as duplicates when they come again, redelivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from auditship.errors import ConfigurationError
+from indexer.document import REJECTED, Entry
+from indexer.store.contract import Refused, Unavailable, Verdict
+from indexer.store.embedded.row import INSERT, INSERT_WORDS, packed_id, row_of
+from indexer.store.embedded.segment import SegmentName, open_to_read, open_to_write, segments
+
+GROUP_ENTRIES_MAX: Final = 20_000
+IDS_MAX: Final = 500
+"""Ids in one look-up."""
+RETRY_AFTER_S: Final = 2.0
+_EVENT_ID_MIN: Final = b"\0\0\0\0\0\1"
+"""Ids below are those of rejected lines."""
+
+_Verdicts = list[Verdict | Refused]
+
+
+class _Job(NamedTuple):
+    entries: Sequence[Entry]
+    redelivered: bool
+    done: Callable[[_Verdicts | Unavailable], None]
+
+
+class EmbeddedWriter:
+    """One process's writer.
+
+    Args:
+        directory: the store's; made if it is not there.
+        clock_ms: the wall clock, which decides the day of arrival.
+
+    Raises:
+        ConfigurationError: the directory cannot be made.
+    """
+
+    def __init__(self, directory: Path, clock_ms: Callable[[], int]) -> None:
+        self._directory = directory
+        self._clock_ms = clock_ms
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{directory}: {error.strerror}", "The store's path must be writable.") from None
+        self._open: dict[Path, sqlite3.Connection] = {}
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    async def append(self, entries: Sequence[Entry], *, redelivered: bool) -> Sequence[Verdict | Refused]:
+        """Stores the entries durably; a verdict for each.
+
+        Raises:
+            Unavailable: nothing can be stored now.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Verdicts | Unavailable] = loop.create_future()
+
+        def done(result: _Verdicts | Unavailable) -> None:
+            loop.call_soon_threadsafe(_settle, future, result)
+
+        self._jobs.put(_Job(entries, redelivered, done))
+        result = await future
+        if isinstance(result, Unavailable):
+            raise result
+        return result
+
+    async def ready(self) -> None:
+        """Returns if the store could take entries now."""
+        await self.append([], redelivered=False)
+
+    async def close(self) -> None:
+        """Ends after what is waiting."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        """The thread: a group of jobs at a time."""
+        is_last = False
+        while not is_last:
+            group, size = [], 0
+            job = self._jobs.get()
+            while job is not None:
+                group.append(job)
+                size += len(job.entries)
+                try:
+                    job = self._jobs.get_nowait() if size < GROUP_ENTRIES_MAX else None
+                except queue.Empty:
+                    break
+            else:
+                is_last = size < GROUP_ENTRIES_MAX
+            if group:
+                self._store(group)
+        for connection in self._open.values():
+            connection.close()
+
+    def _store(self, group: list[_Job]) -> None:
+        """Stores a group of jobs, and tells each its verdicts."""
+        try:
+            verdicts = self._stored([(entry, job.redelivered) for job in group for entry in job.entries])
+        except sqlite3.Error as error:
+            self._forget()
+            problem = Unavailable(f"the store in {self._directory}: {error}", _hint(error), retry_after_s=RETRY_AFTER_S)
+            for job in group:
+                job.done(problem)
+        except (OSError, ConfigurationError) as error:
+            for job in group:
+                job.done(Unavailable(f"the store in {self._directory}: {error}", retry_after_s=RETRY_AFTER_S))
+        else:
+            at = 0
+            for job in group:
+                job.done(verdicts[at : at + len(job.entries)])
+                at += len(job.entries)
+
+    def _stored(self, entries: list[tuple[Entry, bool]]) -> _Verdicts:
+        """Stores entries, each with whether it may have come before; one transaction for each segment."""
+        now_ms = self._clock_ms()
+        by_retention: defaultdict[str, list[int]] = defaultdict(list)
+        for at, (entry, _) in enumerate(entries):
+            by_retention[entry.retention].append(at)
+        verdicts: _Verdicts = [Verdict.DUPLICATE] * len(entries)
+        known = self._elsewhere([entry for entry, redelivered in entries if redelivered], now_ms)
+        for retention, places in by_retention.items():
+            new = [at for at in places if not known or entries[at][0].id not in known]
+            connection = self._today(SegmentName.of(self._directory, now_ms, retention))
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for at in _insert(connection, [entries[at][0] for at in new]):
+                    verdicts[new[at]] = Verdict.CREATED
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+        return verdicts
+
+    def _today(self, name: SegmentName) -> sqlite3.Connection:
+        """The connection to a segment of today; yesterday's are let go."""
+        connection = self._open.get(name.path)
+        if connection is None:
+            for path in [path for path in self._open if not path.name.startswith(name.day.isoformat())]:
+                self._open.pop(path).close()
+            connection = self._open[name.path] = open_to_write(name.path)
+        return connection
+
+    def _forget(self) -> None:
+        """After an error every connection is made anew."""
+        for connection in self._open.values():
+            with suppress(sqlite3.Error):
+                connection.close()
+        self._open.clear()
+
+    def _elsewhere(self, entries: Sequence[Entry], now_ms: int) -> set[str]:
+        """The ids of those entries that any segment holds; today's own decides for itself when it inserts."""
+        if not entries:
+            return set()
+        found: set[str] = set()
+        today = {SegmentName.of(self._directory, now_ms, entry.retention).path for entry in entries}
+        is_one = len(today) == 1
+        for name in segments(self._directory):
+            if is_one and name.path in today:
+                continue
+            try:
+                with closing(open_to_read(name.path)) as connection:
+                    found |= _held(connection, entries)
+            except FileNotFoundError:
+                continue
+            except sqlite3.OperationalError:
+                if name.path.exists():
+                    raise
+        return found
+
+
+def _settle(future: asyncio.Future[_Verdicts | Unavailable], result: _Verdicts | Unavailable) -> None:
+    if not future.done():  # it is, where the request was cancelled meanwhile
+        future.set_result(result)
+
+
+def _insert(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterable[int]:
+    """Inserts entries in a transaction; returns the places of those that were new."""
+    first = 1 + (connection.execute("SELECT max(number) FROM document").fetchone()[0] or 0)
+    made = [row_of(number, entry) for number, entry in enumerate(entries, first)]
+    connection.execute("SAVEPOINT fast")
+    try:
+        connection.executemany(INSERT, [row for row, _ in made])
+        new: Sequence[int] = range(len(entries))
+    except sqlite3.IntegrityError:
+        connection.execute("ROLLBACK TO fast")
+        new = _insert_each(connection, [row for row, _ in made])
+    connection.execute("RELEASE fast")
+    connection.executemany(INSERT_WORDS, [(made[at][0][0], made[at][1]) for at in new])
+    return new
+
+
+def _insert_each(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
+    """The slow way, where some ids are there already."""
+    statement = INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
+    return [at for at, row in enumerate(rows) if connection.execute(statement, row).rowcount]
+
+
+def _held(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[str]:
+    """The ids of entries that a segment holds. Its times tell which events it may hold at all."""
+    low, high = connection.execute("SELECT min(time), max(time) FROM document").fetchone()
+    if low is None:
+        return set()
+    has_rejected = connection.execute("SELECT 1 FROM document WHERE id < ? LIMIT 1", (_EVENT_ID_MIN,)).fetchone()
+    wanted = {
+        packed_id(entry.id): entry.id
+        for entry in entries
+        if (has_rejected if entry.dataset == REJECTED else low <= entry.time_ms <= high)
+    }
+    found: set[str] = set()
+    ids = list(wanted)
+    for at in range(0, len(ids), IDS_MAX):
+        part = ids[at : at + IDS_MAX]
+        marks = ",".join("?" * len(part))
+        rows = connection.execute(f"SELECT id FROM document WHERE id IN ({marks})", part)
+        found.update(wanted[each] for (each,) in rows)
+    return found
+
+
+def _hint(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "full" in text:
+        return "Make room on its disk; what could not be stored stays with the agents."
+    if "malformed" in text or "not a database" in text:
+        return "A segment is damaged: move it away; what agents have not had acknowledged will come again."
+    return ""

@@ -1,0 +1,106 @@
+"""The fields of a document, as both stores see them: which there are, of what type, and a document's values of one.
+
+The mapping that Elasticsearch gets (``index_templates/component_templates/audit-mappings.json``) is the one source: a field
+that it does not name, or does not index, finds nothing in either store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+from index_templates import load
+
+VALUE_MAX: Final = 1024
+"""Characters beyond which a keyword is kept and shown, but not found (``ignore_above``)."""
+
+ALL_TEXT: Final = (
+    "user.name",
+    "user.full_name",
+    "user.email",
+    "user.id",
+    "event.action",
+    "event.reason",
+    "audit.resource.name",
+    "audit.resource.id",
+    "audit.resource.type",
+    "organization.id",
+    "organization.name",
+    "audit.location",
+    "audit.actor.label",
+    "source.ip",
+    "audit.rejection.reason",
+)
+"""Where a word without a field is looked for."""
+
+EXTRA: Final = "audit.extra"
+_FINDABLE: Final = frozenset({"keyword", "text", "ip", "date", "long"})
+
+
+@cache
+def types() -> Mapping[str, str]:
+    """The type of every field that can be looked for."""
+    mapping = load("component_templates")["audit-mappings"]["template"]["mappings"]
+    return dict(_types("", mapping["properties"]))
+
+
+def _types(prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in properties.items():
+        if "properties" in value:
+            yield from _types(f"{prefix}{name}.", value["properties"])
+        elif value.get("type") in _FINDABLE and (value.get("index", True) or value.get("doc_values", True)):
+            yield prefix + name, value["type"]
+
+
+def type_of(field: str) -> str | None:
+    """A field's type; ``flattened`` for anything under ``audit.extra``, none for what cannot be looked for."""
+    if field == EXTRA or field.startswith(EXTRA + "."):
+        return "flattened"
+    return types().get(field)
+
+
+def under(field: str) -> tuple[str, ...]:
+    """The field itself, or all fields of an object by that name."""
+    if type_of(field):
+        return (field,)
+    return tuple(name for name in (*types(), EXTRA) if name.startswith(f"{field}."))
+
+
+def values(document: Any, field: str) -> Iterator[Any]:
+    """A field's values in a document: none, one, or those of a list."""
+    if field == EXTRA or field.startswith(EXTRA + "."):
+        yield from _extra(document, field[len(EXTRA) + 1 :])
+        return
+    yield from _at(document, field.split("."), 0)
+
+
+def _at(value: Any, path: list[str], depth: int) -> Iterator[Any]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _at(each, path, depth)
+    elif depth == len(path):
+        if value is not None and not isinstance(value, dict):
+            yield value
+    elif isinstance(value, dict):
+        yield from _at(value.get(path[depth]), path, depth + 1)
+
+
+def _extra(document: Any, key: str) -> Iterator[str]:
+    """The leaves of ``audit.extra``, as text; all of them, or those whose dotted key this is."""
+    audit = document.get("audit")
+    extra = audit.get("extra") if isinstance(audit, dict) else None
+    for name, value in _leaves("", extra):
+        if not key or name == key:
+            yield value
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _leaves(f"{prefix}.{name}" if prefix else name, each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(prefix, each)
+    elif value is not None:
+        yield prefix, ("true" if value else "false") if isinstance(value, bool) else str(value)
