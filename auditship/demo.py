@@ -72,7 +72,7 @@ class DemoError(AuditshipError):
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path), help="Keep files and store here instead of a temporary folder."
 )
-@click.option("--city-database", type=click.Path(exists=True, path_type=Path), help="A city database in MaxMind's format, instead of the demo's own.")
+@click.option("--city-database", type=click.Path(exists=True, path_type=Path), help="Another one than the demo's own.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed writes the same events.")
 def demo(
     *,

@@ -86,6 +86,10 @@ class Line(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     changes: list[Change] | None = None
 
 
+class _Lenient(Line, frozen=True, gc=False, forbid_unknown_fields=False):
+    """The same, with other fields beside its own, which are passed over."""
+
+
 class LineError(ValueError):
     """Why a line is not an event: the reason in words, and the JSON pointer of the field ("" is the whole line)."""
 
@@ -96,6 +100,7 @@ class LineError(ValueError):
 
 
 _known = Decoder(Line)
+_lenient = Decoder(_Lenient)
 _object = Decoder(dict[str, Raw])
 _LINE_KEYS: Final = frozenset(field.encode_name for field in fields(Line))
 _PART_KEYS: Final = {
@@ -127,17 +132,23 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
 
 
 def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
-    """The slow path: takes the unknown fields out and decodes what is left."""
+    """The slower path: decodes what is known, and again what is not."""
     try:
         found = _object.decode(raw)
-        extra = {name: found.pop(name) for name in found.keys() - _LINE_KEYS}
+        extra = {name: value for name, value in found.items() if name not in _LINE_KEYS}
+        has_known_parts = True
         for part, keys in _PART_KEYS.items():
             value = found.get(part)
             if value is not None and bytes(value).startswith(b"{"):
                 inner = _object.decode(value)
-                extra |= {f"{part}.{name}": inner.pop(name) for name in inner.keys() - keys}
-                found[part] = Raw(encode(inner))
-        return _known.decode(encode(found)), encode(extra)
+                unknown = inner.keys() - keys
+                if unknown:
+                    has_known_parts = False
+                    extra |= {f"{part}.{name}": inner.pop(name) for name in unknown}
+                    found[part] = Raw(encode(inner))
+        if not has_known_parts:
+            raw = encode({name: value for name, value in found.items() if name in _LINE_KEYS})
+        return _lenient.decode(raw), encode(extra)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
         raise _line_error(error) from None
 

@@ -1,11 +1,10 @@
 """The real indexer in front of a store that discards: what remains is receiving, decoding, enriching and encoding.
 
-    python bench/discard.py PORT CONFIG
+python bench/discard.py PORT CONFIG
 """
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from auditship.settings import load
-from indexer.assemble import indexer_of
+from indexer.assemble import indexer_of, settle_memory
 from indexer.document import Entry
 from indexer.server import application
 from indexer.settings import IndexerSettings
@@ -37,6 +36,5 @@ class Discard:
 
 if __name__ == "__main__":
     app = application(indexer_of(load(IndexerSettings, Path(sys.argv[2])), writer=Discard()))
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", log_config=None, access_log=False)

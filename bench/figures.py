@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ class Usage(NamedTuple):
 
 def figure(name: str, value: float, unit: str, **more: object) -> dict[str, object]:
     """One figure: JSON on standard output, a line for people on standard error."""
-    shown = round(value) if value >= 1000 else round(value, 3)  # noqa: PLR2004
+    shown = round(value) if value >= 1000 else round(value, 3)
     result: dict[str, object] = {"figure": name, "value": shown, "unit": unit, **more}
     print(json.dumps(result), flush=True)
     context = ", ".join(f"{key} {each}" for key, each in more.items())
@@ -61,6 +62,14 @@ def cpu_s(pid: int) -> float:
     """CPU seconds, user and system, that a live process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def log_file(folder: Path, lines: int) -> Path:

@@ -56,11 +56,9 @@ class Pipeline:
             Unavailable: the store cannot take them now; send the block again, as redelivered.
         """
         block = Block.of(header, sender=sender, now_ms=self._clock(), organizations=organizations)
-        lines: list[Decoded] = []
         entries: list[Entry] = []
         worked = 0
         for decoded in decode_block(header, data):
-            lines.append(decoded)
             entries.append(self._builder.build(block, decoded))
             worked += len(decoded.raw)
             if worked > SLICE_BYTES:
@@ -69,6 +67,7 @@ class Pipeline:
         verdicts = await self._writer.append(entries, redelivered=header.redelivered)
         refused = {at: verdict for at, verdict in enumerate(verdicts) if isinstance(verdict, Refused)}
         if refused:
+            lines = [decoded for at, decoded in enumerate(decode_block(header, data)) if at in refused]
             again = await self._reject(block, lines, refused, redelivered=header.redelivered)
             entries, verdicts = _replaced(entries, again[0]), _replaced(verdicts, again[1])
         return _receipt(entries, verdicts)
@@ -78,11 +77,10 @@ class Pipeline:
     ) -> tuple[dict[int, Entry], dict[int, Verdict | Refused]]:
         """Stores refused entries as rejected lines."""
         entries = {
-            at: reject(block, lines[at], LineError(f"refused by the store: {why.reason}")) for at, why in refused.items()
+            at: reject(block, line, LineError(f"refused by the store: {why.reason}"))
+            for line, (at, why) in zip(lines, refused.items(), strict=True)
         }
-        _log.warning(
-            "%d of %d lines of %s refused by the store, first: %s", len(refused), len(lines), block.stream, why_of(refused)
-        )
+        _log.warning("%d lines of %s refused by the store, first: %s", len(refused), block.stream, why_of(refused))
         verdicts = await self._writer.append(list(entries.values()), redelivered=redelivered)
         for verdict in verdicts:
             if isinstance(verdict, Refused):

@@ -57,7 +57,7 @@ class Product:
             if process.poll() is None:
                 self.kill(process)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Starts one of our commands in the folder; its messages go to ``NAME.log`` there."""
         with (self.home / f"{arguments[0]}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -67,6 +67,7 @@ class Product:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **options,
             )
         self.processes.append(process)
         return process
@@ -88,9 +89,9 @@ class Product:
         """Starts the agent, which goes on until it is stopped."""
         return self.start("agent", "--config", "agent.toml")
 
-    def ship(self) -> None:
+    def ship(self, **options: Any) -> None:
         """Ships what is there: ``auditship agent --once``."""
-        process = self.start("agent", "--config", "agent.toml", "--once")
+        process = self.start("agent", "--config", "agent.toml", "--once", **options)
         assert process.wait(DEADLINE_S) == 0, self.said("agent")
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import zstandard
+
 from auditship.block import CHAIN_START, BlockHeader, chain_next, digest
 
 DATA = b'{"a":1}\n{"b":2}\n'

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from auditship.sample import Sample
 from product import Product
+
+from auditship.sample import Sample
 
 LINES = 24_000
 WRITES = 120
@@ -46,8 +47,7 @@ def test_killed_in_mid_shipment_and_restarted(product: Product, victim: str) -> 
     starts = {"agent": product.start_agent, "indexer": product.start_indexer}
     running = {"indexer": starts["indexer"](), "agent": starts["agent"]()}
     gateways = [
-        threading.Thread(target=write, args=(product.logs / f"{gateway}.jsonl", lines))
-        for gateway, lines in all_lines.items()
+        threading.Thread(target=write, args=(product.logs / f"{gateway}.jsonl", lines)) for gateway, lines in all_lines.items()
     ]
     for gateway in gateways:
         gateway.start()

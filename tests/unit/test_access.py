@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
+from support import header
+
 from auditship.errors import ConfigurationError
 from auditship.settings import load
-from click.testing import CliRunner
 from indexer.access import Access, token_hash
 from indexer.commands.token import token
 from indexer.receive import Refusal
 from indexer.settings import AgentEntry, IndexerSettings, ReaderEntry
-from support import header
 
 TOKEN = "a-token-of-the-tests"
 

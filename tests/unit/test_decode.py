@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexer.decode import BOM, decode_block
 from support import header
+
+from indexer.decode import BOM, decode_block
 
 GOOD = (
     b'{"timestamp":"2026-11-23T10:00:00Z","organization":{"id":"o"},"actor":{"type":"user","id":"u"},'

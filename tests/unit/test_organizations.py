@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
+
 from auditship.errors import ConfigurationError
 from indexer.organizations import Policies
 
 
 def test_the_first_pattern_that_matches_wins(tmp_path) -> None:
     file = tmp_path / "organizations.toml"
-    file.write_text(
-        '[[organization]]\nid = "bank-7"\nretention = "90d"\n[[organization]]\nid = "bank-*"\nretention = "365d"\n'
-    )
+    file.write_text('[[organization]]\nid = "bank-7"\nretention = "90d"\n[[organization]]\nid = "bank-*"\nretention = "365d"\n')
     policies = Policies.load(file, "30d")
     found = [policies.retention(name) for name in ("bank-7", "bank-8", "other", "xbank-8", "bank-8")]
     assert found == ["90d", "365d", "30d", "30d", "365d"]

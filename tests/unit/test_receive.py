@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from support import DATA, compressed, header
+
 from auditship.block import digest
 from indexer.receive import Refusal, check_size, open_block
-from support import DATA, compressed, header
+
 
 def test_a_block_opens_to_the_very_bytes() -> None:
     assert open_block(header(), "zstd", compressed()) == DATA

@@ -11,10 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from figures import figure, finish, log_file, start
-from indexer import free_port
-
-SMALL_LINES = 1000
+from figures import figure, finish, free_port, log_file, start
 
 
 def ship(lines: int, folder: Path, port: int) -> None:

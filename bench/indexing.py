@@ -7,7 +7,6 @@ Into a store that discards: ``indexer_events_per_cpu_s``, ``indexer_rss_mib``. I
 from __future__ import annotations
 
 import argparse
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import urllib3
 import zstandard
-from figures import cpu_s, figure, finish, log_file, start
+from figures import cpu_s, figure, finish, free_port, log_file, start
 
 from auditship.block import CHAIN_START, PATH, BlockHeader, chain_next, digest, first_line_digest, stream_id
 
@@ -49,14 +48,6 @@ def blocks(path: Path) -> Iterator[tuple[BlockHeader, bytes]]:
             yield header, compressor.compress(data)
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def await_ready(http: urllib3.PoolManager, url: str, timeout_s: float = 30) -> None:
     """Returns once the server at the address could take a block."""
     deadline = time.monotonic() + timeout_s
@@ -78,7 +69,11 @@ def measure(path: Path, *, discard: bool, city: str | None) -> None:
         config = folder / "indexer.toml"
         enrichment = f'[enrichment]\ncity_database = "{city}"\n' if city else ""
         config.write_text(f'listen = "127.0.0.1:{port}"\n[store]\npath = "store"\n{enrichment}')
-        command = ["bench/discard.py", str(port), str(config)] if discard else ["-m", "auditship.cli", "indexer", "--config", str(config)]
+        command = (
+            ["bench/discard.py", str(port), str(config)]
+            if discard
+            else ["-m", "auditship.cli", "indexer", "--config", str(config)]
+        )
         process = start(*command)
         url, http = f"http://127.0.0.1:{port}", urllib3.PoolManager()
         try:
