@@ -17,6 +17,7 @@ import zstandard
 from figures import cpu_s, figure, finish, free_port, log_file, start
 
 from auditship.block import CHAIN_START, PATH, BlockHeader, chain_next, digest, first_line_digest, stream_id
+from indexer.enrich import demo_database
 
 BLOCK_BYTES = 1 << 20
 
@@ -89,8 +90,14 @@ def measure(path: Path, *, discard: bool, city: str | None) -> None:
             used, took = cpu_s(process.pid) - before, time.monotonic() - began
         finally:
             usage = finish(process, stop=True)
-        name = "indexer_events_per_cpu_s" if discard else "embedded_events_per_cpu_s"
-        figure(name, lines / used, "1/s", events=lines, cpu_s=round(used, 2), wall_events_per_s=round(lines / took))
+        figure(
+            "indexer_events_per_cpu_s" if discard else "embedded_events_per_cpu_s",
+            lines / used,
+            "1/s",
+            events=lines,
+            cpu_s=round(used, 2),
+            wall_events_per_s=round(lines / took),
+        )
         figure("indexer_rss_mib", usage.rss_mib, "MiB", store="discard" if discard else "embedded")
 
 
@@ -98,7 +105,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=300_000)
     parser.add_argument("--embedded", action="store_true", help="into the embedded store")
-    parser.add_argument("--city-database")
+    parser.add_argument("--city-database", default=str(demo_database.path()))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(log_file(Path(folder), arguments.lines), discard=not arguments.embedded, city=arguments.city_database)

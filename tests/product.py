@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 DEADLINE_S = 60.0
 
@@ -49,7 +49,7 @@ class Product:
             f'state_dir = "state"\nscan_interval_s = 0.2\n{agent}\n[indexer]\nurls = ["{self.url}"]\n{watches}'
         )
 
-    def __enter__(self) -> Product:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ BAD = {
 
 
 @pytest.fixture
-def product(tmp_path: Path):
+def product(tmp_path: Path) -> Iterator[Product]:
     with Product(tmp_path) as product:
         yield product
 

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ KILLS = 4
 
 
 @pytest.fixture
-def product(tmp_path: Path):
+def product(tmp_path: Path) -> Iterator[Product]:
     # Small blocks, so that a shipment has many of them and a kill falls between two.
     with Product(tmp_path, agent="block_bytes_max = 65536\nline_bytes_max = 65536\n") as product:
         yield product

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from support import header
@@ -77,14 +79,14 @@ def test_readers_need_their_own_token_where_there_are_any() -> None:
     "text",
     ['listen = "0.0.0.0:8443"', 'listen = "0.0.0.0:8443"\ncertificate_file = "a"\ncertificate_key_file = "b"'],
 )
-def test_an_address_that_others_can_reach_needs_certificate_and_tokens(tmp_path, text: str) -> None:
+def test_an_address_that_others_can_reach_needs_certificate_and_tokens(tmp_path: Path, text: str) -> None:
     file = tmp_path / "indexer.toml"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match="can be reached by others"):
         load(IndexerSettings, file)
 
 
-def test_a_new_token_is_printed_once_and_its_hash_fits_the_configuration(tmp_path) -> None:
+def test_a_new_token_is_printed_once_and_its_hash_fits_the_configuration(tmp_path: Path) -> None:
     result = CliRunner().invoke(token, ["new", "gw-1", "--gateway", "web", "--gateway", "cli"])
     made = result.stdout.strip()
     file = tmp_path / "indexer.toml"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from auditship.errors import ConfigurationError
 from indexer.organizations import Policies
 
 
-def test_the_first_pattern_that_matches_wins(tmp_path) -> None:
+def test_the_first_pattern_that_matches_wins(tmp_path: Path) -> None:
     file = tmp_path / "organizations.toml"
     file.write_text('[[organization]]\nid = "bank-7"\nretention = "90d"\n[[organization]]\nid = "bank-*"\nretention = "365d"\n')
     policies = Policies.load(file, "30d")
@@ -29,7 +31,7 @@ def test_without_a_file_the_default_holds() -> None:
         ("[[organization", "not TOML"),
     ],
 )
-def test_a_malformed_file_is_refused_by_name(tmp_path, text: str, words: str) -> None:
+def test_a_malformed_file_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "organizations.toml"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=words) as error:
