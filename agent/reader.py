@@ -106,6 +106,8 @@ class Reader:
         self._sending = 0
         self._window_max = settings.shippers + 2
         self._window = float(self._window_max)
+        self._pause_until = 0.0
+        """While the indexer is in trouble, only what it was sent already is sent again."""
         self._held_bytes = 0
 
         self._scan_at = 0.0
@@ -164,6 +166,8 @@ class Reader:
         due = [self._report_at] if self._stop_at is None else [self._stop_at]
         if self._stop_at is None:
             due += [self._scan_at, self._poll_at]
+            if self._ready and now < self._pause_until:
+                due.append(self._pause_until)
         if self._again and self._sending < int(self._window):
             due.append(self._again[0][0])
         if not self._is_saving and (self._is_changed or self._is_urgent):
@@ -310,6 +314,9 @@ class Reader:
 
     def _grew(self, stream: Stream, size: int, now: float) -> None:
         """A file's size, or its time, is another than before."""
+        if stream.file is not None and size < stream.position.offset:
+            self._supersede(stream, "truncated", now)
+            return
         if stream.file is not None and now - stream.grew_at_s > BUSY_S and not self._catalogue.is_first_line_same(stream):
             self._supersede(stream, "overwritten", now)
             return
@@ -336,12 +343,13 @@ class Reader:
             stream.is_ready = True
             self._ready.append(stream)
 
-    def _has_room(self) -> bool:
-        return self._sending < int(self._window) and self._held_bytes < self._settings.in_flight_bytes_max
+    def _has_room(self, now: float) -> bool:
+        is_full = self._sending >= int(self._window) or self._held_bytes >= self._settings.in_flight_bytes_max
+        return not is_full and now >= self._pause_until
 
     def _fill(self, now: float) -> None:
         """Reads blocks, a stream at a time in turn, while there is room for them."""
-        while self._ready and self._has_room():
+        while self._ready and self._has_room(now):
             stream = self._ready.popleft()
             stream.is_ready = False
             if self._may_read(stream, now) and (block := self._read(stream, now)) is not None:
@@ -372,7 +380,10 @@ class Reader:
             self._busy.setdefault(stream)
             assert stream.file is not None
             stream.saw(self._system.fstat(stream.file).st_size)
-            return self._tail.read(stream)
+            block = self._tail.read(stream)
+            if block is None and stream.position.offset < stream.scan_from < stream.size:
+                self._make_ready(stream)  # the end of a long line is looked for in steps
+            return block  # noqa: TRY300 - what follows is for what goes wrong
         except Changed as error:
             self._supersede(stream, str(error), now)
         except Gap as gap:
@@ -435,6 +446,7 @@ class Reader:
         block, stream = outcome.block, outcome.block.stream
         assert outcome.receipt is not None
         self._moved_at = now
+        self._pause_until = 0.0
         self._window = min(self._window + 1 / self._window, self._window_max)
         self._held_bytes -= len(block.body)
         self._report.stored(block.header.span, outcome.receipt)
@@ -474,7 +486,9 @@ class Reader:
             block.redeliver()
             ceiling_s = min(self._settings.retry_interval_max_s, RETRY_INTERVAL_MIN_S * 2 ** min(block.attempts, 20))
             block.attempts += 1
-            self._later(block, now + outcome.wait_s + self._chance.uniform(0, ceiling_s))
+            again_at = now + outcome.wait_s + self._chance.uniform(0, ceiling_s)
+            self._pause_until = max(self._pause_until, again_at)
+            self._later(block, again_at)
 
     def _take_back(self, block: Block, now: float, wait_s: float) -> None:
         """The stream will be read again from the acknowledged prefix; one whose file is another by now sends what it holds."""
