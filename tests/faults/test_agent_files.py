@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from product import Product
 from receiver import Receiver
-
-DEADLINE_S = 30.0
+from shipping import append, arrived, lines, product_for, until
 
 
 @pytest.fixture
@@ -22,32 +21,8 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def product(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
-    with Product(tmp_path, agent="block_bytes_max = 4096\nline_bytes_max = 2048\nrelease_after_s = 0.5") as product:
-        config = tmp_path / "agent.toml"
-        config.write_text(config.read_text().replace(f":{product.port}", f":{receiver.port}"))
+    with product_for(receiver, tmp_path) as product:
         yield product
-
-
-def lines(first: int, count: int, name: str = "x") -> list[bytes]:
-    return [b'{"n":%d,"name":"%s","padding":"%s"}\n' % (n, name.encode(), b"p" * (n % 90)) for n in range(first, first + count)]
-
-
-def until(condition: Callable[[], bool], said: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.02)
-
-
-def arrived(product: Product, receiver: Receiver, wanted: list[bytes]) -> None:
-    """Waits until all of these lines are there, and asserts that no others are."""
-    until(lambda: len(receiver.lines()) >= len(wanted), lambda: (len(receiver.lines()), len(wanted), product.said("agent")))
-    assert sorted(receiver.lines()) == sorted(wanted)
-
-
-def append(path: Path, what: list[bytes]) -> None:
-    with path.open("ab", buffering=0) as file:
-        file.write(b"".join(what))
 
 
 def test_a_renamed_file_is_read_to_its_end_and_its_successor_from_the_start(product: Product, receiver: Receiver) -> None:
