@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
 
+from auditship.block import gateway_name
 from auditship.errors import AuditshipError
 from indexer.document import Entry
 
@@ -97,6 +98,14 @@ class Query:
     """A user's or token's id, name, full name or e-mail."""
     action: str | None = None
     outcome: Literal["success", "failure"] | None = None
+
+    def __post_init__(self) -> None:
+        """Datasets become parts of names of data streams: nothing else may stand there."""
+        for name in self.datasets:
+            try:
+                gateway_name(name)
+            except ValueError:
+                raise QueryError(f"no such dataset: {name[:80]!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
