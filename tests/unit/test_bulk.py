@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -97,8 +98,9 @@ def play() -> Iterator[Callable[[Script], Cluster]]:
                 self.send_header("X-Elastic-Product", "Elasticsearch")
                 self.send_header("Content-Type", "application/vnd.elasticsearch+json; compatible-with=9")
                 self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
+                with suppress(BrokenPipeError):  # a client that gave up waiting
+                    self.end_headers()
+                    self.wfile.write(said)
 
             do_GET = do_POST = answer  # noqa: N815 - the names that the library calls
 

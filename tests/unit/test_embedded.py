@@ -1,0 +1,166 @@
+"""Promises of the embedded store's files; what it shares with the other store is in the contract tests."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sample_entries import START_MS, entry, entry_id
+
+from auditship.errors import ConfigurationError
+from indexer.document import Entry
+from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
+from indexer.store.embedded import EmbeddedExpirer, EmbeddedReader, EmbeddedWriter
+from indexer.store.embedded.segment import open_to_read, open_to_write
+
+DAY_MS = 86_400_000
+NOON_MS = 1_795_435_200_000
+"""2026-11-23T12:00:00Z"""
+
+
+def append(
+    directory: Path, entries: Sequence[Entry], *, now_ms: int = NOON_MS, redelivered: bool = False
+) -> Sequence[Verdict | Refused]:
+    async def work() -> Sequence[Verdict | Refused]:
+        writer = EmbeddedWriter(directory, lambda: now_ms)
+        try:
+            return await writer.append(entries, redelivered=redelivered)
+        finally:
+            await writer.close()
+
+    return asyncio.run(work())
+
+
+def reader(directory: Path) -> EmbeddedReader:
+    return EmbeddedReader(directory, lambda: NOON_MS)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.sqlite"))
+
+
+def test_a_segment_is_a_day_of_arrival_and_a_retention_class_whatever_the_events_say(tmp_path: Path) -> None:
+    old = [entry(1, time_ms=NOON_MS - 900 * DAY_MS), entry(2, time_ms=NOON_MS + 900 * DAY_MS), entry(3, retention="365d")]
+    append(tmp_path, old)
+    append(tmp_path, [entry(4)], now_ms=NOON_MS + DAY_MS)
+    assert names(tmp_path) == ["2026-11-23.30d.sqlite", "2026-11-23.365d.sqlite", "2026-11-24.30d.sqlite"]
+    hits = list(reader(tmp_path).scan(Query()))
+    assert [hit.time_ms for hit in hits] == sorted(hit.time_ms for hit in hits)
+    assert {hit.retention for hit in hits} == {"30d", "365d"}
+    assert len(hits) == 4
+
+
+@pytest.mark.parametrize("dataset", ["web", "rejected"])
+def test_a_redelivered_document_is_found_in_the_days_before(tmp_path: Path, dataset: str) -> None:
+    entries = [entry(n, dataset=dataset, id=entry_id(n, 0 if dataset == "rejected" else START_MS + n)) for n in range(1200)]
+    append(tmp_path, entries[:700])
+    append(tmp_path, [entry(9999, time_ms=START_MS + 10**9)], now_ms=NOON_MS + DAY_MS)
+    later = [
+        entry(n, dataset=dataset, id=each.id, time_ms=each.time_ms + (dataset == "rejected")) for n, each in enumerate(entries)
+    ]
+    verdicts = append(tmp_path, later, now_ms=NOON_MS + 2 * DAY_MS, redelivered=True)
+    assert verdicts == [Verdict.DUPLICATE] * 700 + [Verdict.CREATED] * 500
+    assert reader(tmp_path).count(Query(datasets=(dataset,))) == 1200 + (dataset == "web")
+
+
+def test_a_redelivered_document_of_another_retention_class_is_found_too(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    assert append(tmp_path, [entry(1, retention="365d"), entry(2)], redelivered=True) == [Verdict.DUPLICATE, Verdict.CREATED]
+
+
+def test_thirty_to_thirty_one_days_are_kept(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1), entry(2, retention="365d")])
+    day_end_ms = NOON_MS + DAY_MS // 2
+    expirer = EmbeddedExpirer(tmp_path)
+    assert expirer.expire(day_end_ms + 30 * DAY_MS - 1) == []
+    assert expirer.expire(day_end_ms + 30 * DAY_MS) == ["2026-11-23.30d.sqlite"]
+    assert expirer.expire(day_end_ms + 365 * DAY_MS - 1) == []
+    assert expirer.expire(day_end_ms + 365 * DAY_MS) == ["2026-11-23.365d.sqlite"]
+    assert list(tmp_path.iterdir()) == [], "nothing is left beside"
+
+
+def test_a_held_segment_is_kept_and_a_reader_reads_on(tmp_path: Path) -> None:
+    append(tmp_path, [entry(n) for n in range(100)])
+    scan = reader(tmp_path).scan(Query())
+    next(scan)
+    expirer = EmbeddedExpirer(tmp_path)
+    assert expirer.expire(NOON_MS + 99 * DAY_MS, held=["2026-11-23.30d.sqlite"]) == []
+    assert expirer.expire(NOON_MS + 99 * DAY_MS) == ["2026-11-23.30d.sqlite"]
+    assert len(list(scan)) == 99
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    path = tmp_path / names(tmp_path)[0]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    for opened in (open_to_read, open_to_write):
+        with pytest.raises(ConfigurationError, match=path.name):
+            opened(path)
+    with pytest.raises(Unavailable, match="version"):
+        append(tmp_path, [entry(2)])
+
+
+def test_a_damaged_segment_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    append(tmp_path, [entry(n) for n in range(10)])
+    append(tmp_path, [entry(n) for n in range(10, 20)], now_ms=NOON_MS + DAY_MS)
+    (tmp_path / "2026-11-23.30d.sqlite").write_bytes(b"not a database" * 1000)
+    (tmp_path / "2026-11-23.30d.sqlite-wal").unlink(missing_ok=True)
+    (tmp_path / "notes.sqlite").write_bytes(b"somebody else's")
+    assert reader(tmp_path).count(Query()) == 10
+    assert "2026-11-23.30d.sqlite" in caplog.text
+
+
+def test_a_search_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    append(tmp_path, [entry(n) for n in range(3000)])
+    slow = EmbeddedReader(tmp_path, lambda: NOON_MS, timeout_s=0.0)
+    with pytest.raises(QueryError, match="too long"):
+        slow.count(Query("user_agent.name:*hr?me* AND audit.extra.n:7*"))
+
+
+def test_a_store_that_cannot_be_written_is_unavailable_and_then_works_again(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    with closing(sqlite3.connect(tmp_path / names(tmp_path)[0])) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody does not let go
+        with pytest.raises(Unavailable, match="locked"):
+            append(tmp_path, [entry(2)])
+    assert append(tmp_path, [entry(2)]) == [Verdict.CREATED]
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, os, sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path; from sample_entries import entry\n"
+        "from indexer.store.embedded import EmbeddedWriter\n"
+        "async def work():\n"
+        "    writer = EmbeddedWriter(Path(sys.argv[1]), lambda: 1_795_435_200_000)\n"
+        "    await writer.append([entry(n) for n in range(500)], redelivered=False)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(work())\n"
+    )
+    tests = str(Path(__file__).parents[1])
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path), tests], check=False, timeout=60).returncode == -9
+    assert reader(tmp_path).count(Query()) == 500
+
+
+def test_a_search_opens_only_the_files_that_its_page_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(5):
+        append(tmp_path, [entry(n, time_ms=NOON_MS + day * DAY_MS + n) for n in range(20)], now_ms=NOON_MS + day * DAY_MS)
+    searched: list[str] = []
+    opened: Callable[[Path], sqlite3.Connection] = open_to_read
+
+    def counting(path: Path) -> sqlite3.Connection:
+        searched.append(path.name)
+        return opened(path)
+
+    monkeypatch.setattr("indexer.store.embedded.reader.open_to_read", counting)
+    page = reader(tmp_path).search(Query(), limit=10)
+    assert len(page.hits) == 10
+    assert len(searched) == 5 + 1, "each file's span of time, and one file's hits"

@@ -1,0 +1,129 @@
+"""Promises of the line: every line is an event or has a reason, and the published schema says the same as the decoder."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditship.line import LineError, decode
+from auditship.sample import Sample
+
+SCHEMA = json.loads(files("auditship").joinpath("line.schema.json").read_text())
+BASE: dict[str, Any] = {
+    "timestamp": "2026-11-23T10:00:00Z",
+    "organization": {"id": "org-1"},
+    "actor": {"type": "user", "id": "u-7"},
+    "action": "project.update",
+    "resource": {"type": "project"},
+    "status": "success",
+}
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def outcome(raw: bytes) -> str | None:
+    """The reason why a line is none, or None."""
+    try:
+        decode(raw)
+    except LineError as error:
+        assert error.reason
+        assert error.pointer == "" or error.pointer.startswith("/")
+        return error.reason
+    return None
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_an_event_or_have_a_reason(raw: bytes) -> None:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return  # the caller's to tell
+    outcome(raw)
+
+
+@given(st.data())
+def test_any_damage_to_a_line_is_told_and_nothing_else_happens(data: st.DataObject) -> None:
+    line = next(Sample(data.draw(st.integers(0, 50))).lines("web", 1))[:-1]
+    at = data.draw(st.integers(0, len(line) - 1))
+    damaged = line[:at] + data.draw(st.text(max_size=3)).encode() + line[data.draw(st.integers(at, len(line))) :]
+    try:
+        damaged.decode()
+    except UnicodeDecodeError:
+        return
+    outcome(damaged)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000, b'"\\ud800"', b'{"timestamp":1e999}'])
+def test_hostile_shapes_have_a_reason(raw: bytes) -> None:
+    assert outcome(raw)
+
+
+fields = st.sampled_from([*SCHEMA["properties"], "extra"])
+
+
+@given(st.dictionaries(fields, any_json, max_size=3), st.lists(fields, max_size=2))
+def test_schema_and_decoder_say_the_same(changes: dict[str, Any], missing: list[str]) -> None:
+    value = {**BASE, **changes}
+    for name in missing:
+        value.pop(name, None)
+    if _has_integral_float(value.get("timestamp")):
+        return  # JSON Schema takes 1.0 for an integer
+    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(value)
+    reason = outcome(json.dumps(value).encode())
+    if reason is not None and "out of range" in reason.lower():
+        return
+    assert valid == (reason is None), (value, reason)
+
+
+def _has_integral_float(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"timestamp": None}, "/timestamp"),
+        ({"timestamp": "2026-11-23T10:00:00"}, "/timestamp"),
+        ({"timestamp": 1.5}, "/timestamp"),
+        ({"organization": {}}, "/organization/id"),
+        ({"organization": "org-1"}, "/organization"),
+        ({"actor": {"type": "robot", "id": "x"}}, "/actor/type"),
+        ({"actor": {"type": "user", "id": ""}}, "/actor/id"),
+        ({"status": "maybe"}, "/status"),
+        ({"changes": [{"from": 1}]}, "/changes/0/field"),
+        ({"ci": {"run_id": 7}}, "/ci/run_id"),
+        ({"user_agent": 7, "unknown": 1}, "/user_agent"),
+    ],
+)
+def test_a_wrong_field_is_pointed_at(changes: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(LineError) as caught:
+        decode(json.dumps({**BASE, **changes}).encode())
+    assert caught.value.pointer == pointer
+
+
+def test_what_nobody_has_heard_of_is_kept_with_its_place() -> None:
+    value = {**BASE, "trace": {"span": [1, 2]}, "actor": {**BASE["actor"], "role": "admin"}, "big": 12345678901234567890}
+    line, extra = decode(json.dumps(value).encode())
+    assert line.actor.id == "u-7"
+    assert json.loads(extra) == {"trace": {"span": [1, 2]}, "actor.role": "admin", "big": 12345678901234567890}
+    assert decode(json.dumps(BASE).encode())[1] == b""
+
+
+def test_sample_lines_are_events_and_repeat_from_their_seed() -> None:
+    for gateway in ("web", "cli", "api"):
+        lines = list(Sample(5, numbered=True).lines(gateway, 300))
+        assert lines == list(Sample(5, numbered=True).lines(gateway, 300))
+        assert len(set(lines)) == 300
+        for line in lines:
+            assert line.count(b"\n") == 1
+            jsonschema.validate(json.loads(line), SCHEMA)
+            decode(line[:-1])
