@@ -59,8 +59,8 @@ def finish(process: subprocess.Popen[bytes], *, stop: bool = False, timeout_s: f
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, that a live process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """CPU seconds, user and system, that a live process has used; 0 is this one."""
+    fields = Path(f"/proc/{pid or os.getpid()}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -16,7 +16,10 @@ from starlette.routing import Route
 from auditship.gateway import AuditLog
 
 PAGE = """<!doctype html><title>Console</title><p id="done">waiting</p>
-<script>fetch("/projects/p-3", {method: "PATCH", headers: {"X-User": "ada"}}).then(r => document.getElementById("done").textContent = r.status)</script>"""
+<script>
+fetch("/projects/p-3", {method: "PATCH", headers: {"X-User": "ada"}})
+  .then(answer => document.getElementById("done").textContent = answer.status)
+</script>"""
 PEOPLE = {"ada": {"type": "user", "id": "u-1", "name": "Ada Lovelace", "email": "ada@example.com"}}
 
 
