@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
+from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
@@ -28,7 +29,7 @@ from indexer.store.contract import Bucket, Hit, Page, Query, QueryError
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
-from indexer.store.embedded.segment import SegmentName, open_to_read, segments
+from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, segments
 from indexer.store.fields import type_of, values
 from indexer.store.query import Bool, parse
 
@@ -180,18 +181,26 @@ def _segment_hits(
         where, parameters = f"{where} AND (time, id) < (?, ?)", (*parameters, *after)
     direction = "DESC" if newest_first else "ASC"
     sql = f"SELECT time, id, dataset, body FROM document WHERE {where} ORDER BY time {direction}, id {direction}"
-    for moment, identity, dataset, body in _select(name, sql, parameters, deadline):
+    for moment, identity, dataset, body in _select(name, sql, parameters, deadline, bodies_at=3):
         if wanted.test is None or wanted.test(orjson.loads(body)):
             yield (moment, identity), Hit(shown_id(identity), dataset, name.retention, moment, body)
 
 
-def _select(name: SegmentName, sql: str, parameters: tuple[object, ...], deadline: float | None) -> Iterator[tuple[Any, ...]]:
-    """Rows of one segment; none of one that is gone or damaged."""
+def _select(
+    name: SegmentName, sql: str, parameters: tuple[object, ...], deadline: float | None, *, bodies_at: int | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of one segment, bodies in a column of theirs expanded; none of one that is gone or damaged."""
     try:
         with closing(open_to_read(name.path)) as connection:
             if deadline is not None:
                 connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-            yield from connection.execute(sql, parameters)
+            rows = connection.execute(sql, parameters)
+            if bodies_at is None:
+                yield from rows
+            else:
+                expand = codec_of(connection).expand
+                for row in rows:
+                    yield *row[:bodies_at], expand(row[bodies_at]), *row[bodies_at + 1 :]
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
             raise QueryError(
@@ -199,7 +208,7 @@ def _select(name: SegmentName, sql: str, parameters: tuple[object, ...], deadlin
             ) from None
         if name.path.exists():
             _log.error("%s: cannot be searched: %s", name.path, error)
-    except (sqlite3.DatabaseError, ConfigurationError) as error:
+    except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
         _log.error("%s: cannot be searched: %s", name.path, error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -83,7 +84,7 @@ class _Found(Struct, frozen=True, gc=False):
 _decode = Decoder(_Found).decode
 
 
-def row_of(number: int, entry: Entry) -> tuple[Row, str]:
+def row_of(number: int, entry: Entry, compress: Callable[[bytes], bytes]) -> tuple[Row, str]:
     """An entry's row under a number, and its text for the index of words."""
     found = _decode(entry.body)
     event, audit, user, organization, ip = found.event, found.audit, found.user, found.organization, found.source.ip
@@ -99,7 +100,7 @@ def row_of(number: int, entry: Entry) -> tuple[Row, str]:
         folded(user.id),
         folded(event.action),
         packed_address(ip) if ip else None,
-        entry.body,
+        compress(entry.body),
     )
     texts = (
         user.id,

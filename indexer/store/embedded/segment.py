@@ -1,8 +1,9 @@
 """A segment: the documents of one UTC day of arrival and one retention class, in one SQLite file.
 
 Name: ``2026-11-23.30d.sqlite`` (day of arrival, retention class). Format, version 1 (``user_version``; ``application_id`` is
-"AUDT"): table ``document`` with the document's JSON as ``body`` and, for finding it, its id (16 bytes), time (epoch
-milliseconds), dataset, and some fields in lower case; table ``words``, a full-text index over
+"AUDT"): table ``document`` with the document's JSON, compressed, as ``body`` and, for finding it, its id (16 bytes), time
+(epoch milliseconds), dataset, and some fields in lower case; table ``codec`` with the dictionary that bodies are compressed
+with (:mod:`~indexer.store.embedded.codec`); table ``words``, a full-text index over
 :data:`~indexer.store.fields.ALL_TEXT`. Columns only narrow a search; what a query means is told by
 :mod:`~indexer.store.embedded.predicate` over the body.
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from auditship.errors import ConfigurationError
+from indexer.store.embedded.codec import Codec, shipped
 
 VERSION: Final = 1
 APPLICATION_ID: Final = 0x41554454
@@ -40,6 +42,7 @@ CREATE TABLE document (
     ip BLOB,
     body BLOB NOT NULL
 );
+CREATE TABLE codec (dictionary BLOB NOT NULL);
 CREATE UNIQUE INDEX document_id ON document (id);
 CREATE INDEX document_time ON document (time, id);
 CREATE INDEX document_severity ON document (severity, time, id) WHERE severity <> 'info';
@@ -97,6 +100,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             if _version(connection) == 0:  # else another worker was first
                 for statement in SCHEMA.split(";\n"):
                     connection.execute(statement)
+                connection.execute("INSERT INTO codec VALUES (?)", (shipped(),))
             connection.execute("COMMIT")
         _check(connection, path)
     except BaseException:
@@ -120,6 +124,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def codec_of(connection: sqlite3.Connection) -> Codec:
+    """What a segment's bodies are compressed with."""
+    return Codec(connection.execute("SELECT dictionary FROM codec").fetchone()[0])
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -23,8 +23,9 @@ from typing import Final, NamedTuple
 from auditship.errors import ConfigurationError
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict
+from indexer.store.embedded.codec import Codec
 from indexer.store.embedded.row import INSERT, INSERT_WORDS, packed_id, row_of
-from indexer.store.embedded.segment import SegmentName, open_to_read, open_to_write, segments
+from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, open_to_write, segments
 
 GROUP_ENTRIES_MAX: Final = 20_000
 IDS_MAX: Final = 500
@@ -40,6 +41,13 @@ class _Job(NamedTuple):
     entries: Sequence[Entry]
     redelivered: bool
     done: Callable[[_Verdicts | Unavailable], None]
+
+
+class _Segment(NamedTuple):
+    """An open segment of today."""
+
+    connection: sqlite3.Connection
+    codec: Codec
 
 
 class EmbeddedWriter:
@@ -60,7 +68,7 @@ class EmbeddedWriter:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"{directory}: {error.strerror}", "The store's path must be writable.") from None
-        self._open: dict[Path, sqlite3.Connection] = {}
+        self._open: dict[Path, _Segment] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -109,8 +117,7 @@ class EmbeddedWriter:
                 is_last = size < GROUP_ENTRIES_MAX
             if group:
                 self._store(group)
-        for connection in self._open.values():
-            connection.close()
+        self._forget()
 
     def _store(self, group: list[_Job]) -> None:
         """Stores a group of jobs, and tells each its verdicts."""
@@ -140,10 +147,10 @@ class EmbeddedWriter:
         known = self._elsewhere([entry for entry, redelivered in entries if redelivered], now_ms)
         for retention, places in by_retention.items():
             new = [at for at in places if not known or entries[at][0].id not in known]
-            connection = self._today(SegmentName.of(self._directory, now_ms, retention))
+            connection, codec = self._today(SegmentName.of(self._directory, now_ms, retention))
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for at in _insert(connection, [entries[at][0] for at in new]):
+                for at in _insert(connection, [entries[at][0] for at in new], codec):
                     verdicts[new[at]] = Verdict.CREATED
                 connection.execute("COMMIT")
             except BaseException:
@@ -152,20 +159,21 @@ class EmbeddedWriter:
                 raise
         return verdicts
 
-    def _today(self, name: SegmentName) -> sqlite3.Connection:
-        """The connection to a segment of today; yesterday's are let go."""
-        connection = self._open.get(name.path)
-        if connection is None:
+    def _today(self, name: SegmentName) -> _Segment:
+        """A segment of today; yesterday's are let go."""
+        segment = self._open.get(name.path)
+        if segment is None:
             for path in [path for path in self._open if not path.name.startswith(name.day.isoformat())]:
-                self._open.pop(path).close()
-            connection = self._open[name.path] = open_to_write(name.path)
-        return connection
+                self._open.pop(path).connection.close()
+            connection = open_to_write(name.path)
+            segment = self._open[name.path] = _Segment(connection, codec_of(connection))
+        return segment
 
     def _forget(self) -> None:
         """After an error every connection is made anew."""
-        for connection in self._open.values():
+        for segment in self._open.values():
             with suppress(sqlite3.Error):
-                connection.close()
+                segment.connection.close()
         self._open.clear()
 
     def _elsewhere(self, entries: Sequence[Entry], now_ms: int) -> set[str]:
@@ -194,10 +202,10 @@ def _settle(future: asyncio.Future[_Verdicts | Unavailable], result: _Verdicts |
         future.set_result(result)
 
 
-def _insert(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterable[int]:
+def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Codec) -> Iterable[int]:
     """Inserts entries in a transaction; returns the places of those that were new."""
     first = 1 + (connection.execute("SELECT max(number) FROM document").fetchone()[0] or 0)
-    made = [row_of(number, entry) for number, entry in enumerate(entries, first)]
+    made = [row_of(number, entry, codec.compress) for number, entry in enumerate(entries, first)]
     connection.execute("SAVEPOINT fast")
     try:
         connection.executemany(INSERT, [row for row, _ in made])
