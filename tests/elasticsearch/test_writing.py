@@ -47,9 +47,7 @@ def test_stores_the_very_bytes_under_the_given_ids(
     odd = entry(
         3, audit={"extra": {"float": 1.50, "exponent": 1e5, "big": 12345678901234567890, "text": 'é\u2028\\ "x" \U0001f600'}}
     )
-    spaced = Entry(
-        odd.id, odd.time_ms, odd.dataset, odd.retention, odd.body.replace(b'"kind":', b'"kind" :  ', 1), odd.document
-    )
+    spaced = Entry(odd.id, odd.time_ms, odd.dataset, odd.retention, odd.body.replace(b'"kind":', b'"kind" :  ', 1))
     entries = [entry(0), entry(1, dataset="cli"), entry(2, dataset="rejected"), spaced]
     assert append(elasticsearch_settings, entries) == [CREATED] * 4
     found = stored(elasticsearch_server, elasticsearch_settings)
