@@ -48,9 +48,11 @@ class _Pattern(NamedTuple):
 class Discovery:
     """The globs of a configuration."""
 
-    def __init__(self, system: System, watches: Sequence[WatchSettings]) -> None:
+    def __init__(self, system: System, watches: Sequence[WatchSettings], *, own: tuple[str, Path] | None = None) -> None:
         self._system = system
-        self._patterns = [_pattern(watch, path) for watch in watches for path in watch.paths]
+        self._patterns = [_pattern(watch.gateway, path, watch.exclude) for watch in watches for path in watch.paths]
+        if own is not None:  # the agent's own record, and the one before it
+            self._patterns += [_pattern(own[0], path, ()) for path in (own[1], own[1].with_name(own[1].name + ".1"))]
         self.directories: set[str] = set()
         """Those looked into the last time."""
 
@@ -81,11 +83,9 @@ class Discovery:
                 yield Found(entry.path, pattern.gateway, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
 
-def _pattern(watch: WatchSettings, path: Path) -> _Pattern:
-    excluded = "|".join(translate(each) for each in watch.exclude)
-    return _Pattern(
-        watch.gateway, str(path.parent), re.compile(translate(path.name)), re.compile(excluded) if excluded else None
-    )
+def _pattern(gateway: str, path: Path, exclude: Sequence[str]) -> _Pattern:
+    excluded = "|".join(translate(each) for each in exclude)
+    return _Pattern(gateway, str(path.parent), re.compile(translate(path.name)), re.compile(excluded) if excluded else None)
 
 
 def _directories(pattern: str) -> Iterator[str]:

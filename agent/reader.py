@@ -18,12 +18,14 @@ import queue
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from agent.block import Block
 from agent.catalogue import Catalogue
 from agent.checkpoint import compose
 from agent.discover import Discovery, Found
+from agent.events import GATEWAY
 from agent.keeper import Keeper, NotSaved, Saved
 from agent.osio import System
 from agent.report import Report
@@ -37,6 +39,8 @@ BUSY_S: Final = 1.0
 """A file that grew so recently is looked at in every poll; the others only when polls have become slow."""
 RETRY_INTERVAL_MIN_S: Final = 0.1
 BLOCK_BYTES_MIN: Final = 1024
+BEHIND_MAX: Final = 10
+"""Streams that a heartbeat tells of: those farthest behind."""
 FLUSH_COST_MAX: Final = 0.01
 """The share of time that saving the checkpoint may take while nothing waits for it."""
 
@@ -131,8 +135,12 @@ class Reader:
     def run(self) -> None:
         """Goes on until it is told to stop, or, with ``once``, everything is done; the checkpoint is saved last."""
         try:
+            if not self._once:
+                self._report.event("start", {"type": "agent"})
             while not self._is_over():
                 self._turn()
+            if not self._once:
+                self._report.event("stop", {"type": "agent"})
             self._save_last()
         finally:
             self._report.summary()
@@ -141,7 +149,7 @@ class Reader:
     @property
     def left_bytes(self) -> int:
         """How much is known to be there and not acknowledged yet. For a progress bar; other threads may ask."""
-        return sum(max(0, stream.size - stream.acknowledged.offset) for stream in list(self._catalogue.streams.values()))
+        return sum(stream.lag_bytes for stream in list(self._catalogue.streams.values()))
 
     # The turn
 
@@ -157,9 +165,34 @@ class Reader:
             self._fill(now)
         self._save(now)
         if now >= self._report_at:
-            self._report.summary()
+            self._beat(now)
             self._report_at = now + self._settings.report_interval_s
         self._take_messages(now)
+
+    def _beat(self, now: float) -> None:
+        """Says how far the agent is: in the log, and as a heartbeat in its own record."""
+        self._report.summary()
+        if self._once:
+            return
+        streams = [stream for stream in self._catalogue.streams.values() if stream.gateway != GATEWAY]
+        behind = sorted((stream for stream in streams if stream.lag_bytes), key=lambda stream: -stream.lag_bytes)
+        self._report.event(
+            "heartbeat",
+            {"type": "agent"},
+            streams=len(streams),
+            lag_bytes=sum(stream.lag_bytes for stream in behind),
+            lag_s=round(max((now - stream.caught_up_at_s for stream in behind), default=0.0), 1),
+            behind=[
+                {
+                    "path": stream.path.encode("utf-8", "backslashreplace").decode(),
+                    "stream": stream.id,
+                    "lag_bytes": stream.lag_bytes,
+                    "lag_s": round(now - stream.caught_up_at_s, 1),
+                }
+                for stream in behind[:BEHIND_MAX]
+            ],
+            counts=asdict(self._report.counts),
+        )
 
     def _take_messages(self, now: float) -> None:
         """Waits for messages until something else is due, and takes all there are."""
@@ -320,6 +353,8 @@ class Reader:
         if stream.file is not None and now - stream.grew_at_s > BUSY_S and not self._catalogue.is_first_line_same(stream):
             self._supersede(stream, "overwritten", now)
             return
+        if not stream.lag_bytes:
+            stream.caught_up_at_s = now
         stream.saw(size)
         stream.grew_at_s = now
         if stream.file is not None:
@@ -456,6 +491,8 @@ class Reader:
             self._report.over(f"stream of {stream.path}")
         if stream.acknowledge(block):
             self._is_changed = True
+            if not stream.lag_bytes:
+                stream.caught_up_at_s = now
         if stream.superseded and not stream.outstanding:
             self._catalogue.superseded.remove(stream)
         elif stream.unread > 0:

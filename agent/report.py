@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from agent.events import Events
 from agent.stream import Stream
 from auditship.block import Receipt
 
@@ -34,8 +36,9 @@ class Counts:
 class Report:
     """Counts, and logs what a person should know."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events | None = None) -> None:
         self.counts = Counts()
+        self._events = events
         self._told: dict[str, str] = {}
         self._last = asdict(self.counts)
 
@@ -55,6 +58,8 @@ class Report:
         self.counts.gap_bytes += 0 if end is None else end - start
         size = "unknown" if end is None else f"{end - start} bytes"
         _log.error("gap in %s, stream %s, from offset %d, %s: %s", path, stream, start, size, reason)
+        gap = {"start": start, "end": end, "bytes": None if end is None else end - start}
+        self.event("gap", {"type": "stream", "id": stream, "name": path}, reason=reason, is_failure=True, gap=gap)
 
     def trouble(self, where: str, reason: str) -> None:
         """Something does not work at a place; said once, until it is over or its reason changes."""
@@ -72,6 +77,20 @@ class Report:
         self.counts.halted += 1
         place = f"{stream.path}, stream {stream.id}, offset {stream.acknowledged.offset}"
         _log.error("halted: %s: %s. Its lines stay in the file; restart the agent to try again", place, reason)
+        resource = {"type": "stream", "id": stream.id, "name": stream.path}
+        self.event("halt", resource, reason=reason, is_failure=True, offset=stream.acknowledged.offset)
+
+    def event(self, action: str, resource: dict[str, Any], **fields: Any) -> None:
+        """Adds to the agent's own record; a record that cannot be written is told in the log, and stops nothing."""
+        if self._events is None:
+            return
+        try:
+            self._events.rotate()
+            self._events.write(action, _shown(resource), **fields)
+        except OSError as error:
+            self.trouble(str(self._events.path), error.strerror or str(error))
+        else:
+            self.over(str(self._events.path))
 
     def summary(self) -> None:
         """The numbers, if they have changed since the last time."""
@@ -79,3 +98,8 @@ class Report:
         if numbers != self._last:
             self._last = numbers
             _log.info("%s", " ".join(f"{name}={value}" for name, value in numbers.items() if value or name == "lines"))
+
+
+def _shown(resource: dict[str, Any]) -> dict[str, Any]:
+    """Names that are not UTF-8 as they can be written."""
+    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in resource.items()}

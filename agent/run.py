@@ -15,6 +15,7 @@ from agent.block import Block
 from agent.catalogue import Catalogue
 from agent.checkpoint import Checkpoint, Loaded
 from agent.discover import Discovery
+from agent.events import GATEWAY, Events
 from agent.keeper import Keeper
 from agent.osio import System
 from agent.reader import Looked, Message, Reader, Stop
@@ -47,7 +48,8 @@ class Agent:
         self._shippers = [Shipper(settings.indexer, __version__) for _ in range(settings.shippers)]
         self._prepare_state()
         self.id, is_new = self._agent_id()
-        self.report = Report()
+        events = Events(settings.state_dir, self.id, settings.host)
+        self.report = Report(events)
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         checkpoint = Checkpoint(self._system, settings.state_dir)
@@ -59,7 +61,7 @@ class Agent:
             settings,
             system=self._system,
             catalogue=Catalogue(self._system, self.id, tail=tail, loaded=loaded, report=self.report),
-            discovery=Discovery(self._system, settings.watch),
+            discovery=Discovery(self._system, settings.watch, own=(GATEWAY, events.path)),
             tail=tail,
             keeper=self._keeper,
             report=self.report,

@@ -98,6 +98,7 @@ class AgentSettings(Settings):
     polled_files_max: int = Field(default=1000, ge=1, le=100_000)
     """Files looked at between scans: those that grew last."""
     report_interval_s: float = Field(default=60.0, gt=0, le=86_400)
+    """How often the agent says in its log, and with a heartbeat in its own record, how far it is."""
 
     @model_validator(mode="after")
     def _fits(self) -> AgentSettings:

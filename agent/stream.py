@@ -18,6 +18,7 @@ class Stream:
 
     __slots__ = (
         "acknowledged",
+        "caught_up_at_s",
         "changed_ns",
         "durable",
         "ending",
@@ -67,6 +68,8 @@ class Stream:
         self.changed_ns = 0
         """The file's time of modification, as last seen."""
         self.grew_at_s = 0.0
+        self.caught_up_at_s = 0.0
+        """When there was last nothing that was not acknowledged."""
         self.listed = True
         self.unlisted_at_s = 0.0
         self.ending = False
@@ -126,6 +129,11 @@ class Stream:
         """The file has this size now."""
         self.size = size
         self.peak = max(self.peak, size)
+
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes that are not acknowledged, as last seen."""
+        return max(0, self.size - self.acknowledged.offset)
 
     @property
     def unread(self) -> int:

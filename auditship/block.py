@@ -57,6 +57,8 @@ _TEXT_MAX: Final = 12_288
 
 RESERVED_GATEWAYS: Final = frozenset({"rejected", "alert", "agent"})
 """Data streams of these names hold what auditship itself has to say; no watched path may claim one."""
+_INDEXER_S_OWN: Final = frozenset({"rejected", "alert"})
+"""Those of them that no agent may send to."""
 
 
 class BlockError(ValueError):
@@ -177,6 +179,8 @@ class BlockHeader:
             truncated_from=None if truncated is None else _number(headers, "Auditship-Truncated"),
             unterminated=_flag(headers, "Auditship-Unterminated"),
         )
+        if header.gateway in _INDEXER_S_OWN:
+            raise BlockError(f"Auditship-Gateway: {header.gateway!r} is the indexer's own")
         if header.truncated_from is not None and header.lines != 1:
             raise BlockError(f"Auditship-Truncated: stands on a block of one line only, got {header.lines} lines")
         if not 1 <= header.lines <= header.length:

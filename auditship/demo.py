@@ -149,7 +149,8 @@ class _Run:
     def write(self, gateway: str, seed: int, *options: str) -> subprocess.Popen[bytes]:
         """Starts a gateway."""
         path = f"logs/{gateway}/{gateway}.jsonl"
-        return self.start("auditship.demo_gateway", gateway, path, "--seed", str(seed), *options)
+        own_seed = seed * len(GATEWAYS) + GATEWAYS.index(gateway)
+        return self.start("auditship.demo_gateway", gateway, path, "--seed", str(own_seed), *options)
 
 
 @contextlib.contextmanager

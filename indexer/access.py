@@ -11,12 +11,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from auditship.block import BlockHeader
 from auditship.settings import is_loopback
 from indexer.receive import Refusal
 from indexer.settings import AgentEntry, IndexerSettings, ReaderEntry
+
+AGENT_GATEWAY: Final = "agent"
+"""What agents say of themselves; every token may."""
 
 
 class Sender(NamedTuple):
@@ -75,9 +78,10 @@ class Access:
         if not self._agents:
             return Sender("", frozenset())
         agent = self._agents.holder(authorization)
-        if agent.gateways and header.gateway not in agent.gateways:
+        if agent.gateways and header.gateway not in agent.gateways and header.gateway != AGENT_GATEWAY:
             raise Refusal(403, f"the token of {agent.name!r} is not for gateway {header.gateway!r}")
-        return Sender(agent.name, frozenset(agent.organizations))
+        own_record = header.gateway == AGENT_GATEWAY
+        return Sender(agent.name, frozenset() if own_record else frozenset(agent.organizations))
 
     def check_reader(self, authorization: str | None) -> None:
         """Refuses whoever may not search."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 import zstandard
 
@@ -27,6 +27,8 @@ class Receiver:
     taken: list[tuple[BlockHeader, bytes]] = field(default_factory=list)
     seen: list[BlockHeader] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """What the agent says of itself."""
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -71,6 +73,10 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             assert digest(data) == header.digest
             assert data.count(b"\n") == header.lines
             assert data.endswith(b"\n")
+            if header.gateway == "agent":
+                receiver.events += map(json.loads, data.splitlines())
+                self.reply(200, {}, {"documents": header.lines, "duplicates": 0, "rejected": 0})
+                return
             with receiver.lock:
                 receiver.seen.append(header)
                 receiver.authorizations.append(self.headers.get("Authorization"))
@@ -80,8 +86,11 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             if answer == "reset":
                 self.close_connection = True
                 return
-            receipt = json.dumps({"documents": header.lines, "duplicates": 0, "rejected": 0}).encode()
-            status, headers, body = answer if isinstance(answer, tuple) else (200, {}, receipt)
+            receipt = {"documents": header.lines, "duplicates": 0, "rejected": 0}
+            self.reply(*(answer if isinstance(answer, tuple) else (200, {}, receipt)))
+
+        def reply(self, status: int, headers: dict[str, str], answer: bytes | dict[str, int]) -> None:
+            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)

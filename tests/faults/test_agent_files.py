@@ -92,6 +92,11 @@ def test_what_was_truncated_before_it_could_be_shipped_is_told_as_a_gap(product:
     receiver.decide = lambda header, data: None
     append(path, lines(0, 10, "after"))
     until(lambda: set(lines(0, 10, "after")) <= set(receiver.lines()), lambda: product.said("agent"))
+    until(lambda: any(event["action"] == "agent.gap" for event in receiver.events), lambda: receiver.events)
+    gap = next(event for event in receiver.events if event["action"] == "agent.gap")
+    assert gap["resource"]["name"].endswith("web.jsonl")
+    assert gap["gap"]["bytes"] == gap["gap"]["end"] - gap["gap"]["start"] > 0
+    assert gap["gap"]["end"] == sum(map(len, lines(0, 3000)))
 
 
 def test_an_inode_that_is_used_again_with_the_same_first_line_is_a_new_stream(product: Product, receiver: Receiver) -> None:
