@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint faults bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ lint: $(STAMP) ## formatter, linter and types
 
 test: lint ## everything that is promised; ARGS="tests/unit -k line" for a part
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(STAMP) ## real processes under random faults; SEEDS=200, SEED=1234 for one again, ARGS="--elasticsearch"
+	@$(BIN)/python tests/chaos/run.py --seeds $(or $(SEEDS),300) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(STAMP) ## figures, as JSON lines and a table
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -50,7 +50,7 @@ class Catalogue:
 
     def __init__(self, system: System, agent: str, *, tail: Tail, loaded: Loaded, report: Report) -> None:
         self._system = system
-        self._agent = agent
+        self.agent = agent
         self._tail = tail
         self._report = report
         self._window_bytes = loaded.window_bytes
@@ -68,10 +68,11 @@ class Catalogue:
         key = record.identity.device, record.identity.inode
         path = os.fsdecode(record.path)
         if record.state == SUPERSEDED:
-            was = record.identity.stream(self._agent)
+            was = record.identity.stream(self.agent)
             self._report.gap(path, was, record.mark.offset, None, "truncated before everything sent was acknowledged")
             return
-        stream = Stream(self._agent, record.identity, path, record.gateway, mark=record.mark)
+        stream = Stream(self.agent, record.identity, path, record.gateway, mark=record.mark)
+        stream.saw(record.size)
         state = ENDED if record.state == ENDED else LIVE
         self._past[key] = _Past(record.identity.generation, encode(stream, record.state), None if state == ENDED else record)
 
@@ -138,14 +139,14 @@ class Catalogue:
                 and size >= record.mark.offset
                 and self._tail.tail_is(file, record.mark)
             ):
-                stream = Stream(self._agent, record.identity, found.path, found.gateway, mark=record.mark)
+                stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
                 stream.redelivered_until = size if self._is_uncertain else record.mark.offset + self._window_bytes
                 return stream
             if record.state == LIVE:
-                path, old = os.fsdecode(record.path), record.identity.stream(self._agent)
+                path, old = os.fsdecode(record.path), record.identity.stream(self.agent)
                 self._report.gap(path, old, record.mark.offset, None, "truncated or replaced while nobody looked")
         identity = Identity(found.device, found.inode, past.generation + 1 if past else 0, first_line)
-        stream = Stream(self._agent, identity, found.path, found.gateway)
+        stream = Stream(self.agent, identity, found.path, found.gateway)
         stream.redelivered_until = size if self._is_uncertain else 0
         return stream
 
@@ -222,7 +223,7 @@ class Catalogue:
         path = stream.path.encode("utf-8", "surrogateescape")
         record = None
         if state != ENDED:
-            record = Record(path, stream.gateway, stream.identity, stream.acknowledged, state)
+            record = Record(path, stream.gateway, stream.identity, stream.acknowledged, stream.peak, state)
         self._past[key] = _Past(stream.identity.generation, encode(stream, state), record)
         self._past.move_to_end(key)
         while len(self._past) > RECORDS_MAX:

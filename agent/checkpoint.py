@@ -2,13 +2,14 @@
 
 Format, version 1: a file of JSON lines. The first says what follows; the others are one record per stream.
 
-    {"auditship_checkpoint":1,"window_bytes":16777216,"records":2,"digest":"<BLAKE2b-128 of the other lines, in hex>"}
+    {"auditship_checkpoint":1,"window_bytes":16777216,"records":2,"digest":"<hex>"}
     {"path":"/var/log/web.jsonl","gateway":"web","device":2049,"inode":77,"generation":0,"first_line":"<hex>",
-     "first_line_bytes":559,"offset":1118,"chain":"<hex>","tail":"<hex>","tail_bytes":1024,"state":"live"}
+     "first_line_bytes":559,"offset":1118,"size":1200,"chain":"<hex>","tail":"<hex>","tail_bytes":1024,"state":"live"}
 
-Paths are percent-encoded. ``state`` is ``live``; ``released`` for a file that is no longer watched and was read to its end;
-``ended`` for one that was deleted, whose inode belongs to whoever comes next; ``superseded`` for one that became another stream
-while blocks of it were under way.
+The digest is BLAKE2b-128 over window and number of records, in decimal, and the records' lines. Paths are percent-encoded;
+``size`` is the largest that was seen of the file. ``state`` is ``live``; ``released`` for a file that is no longer watched and
+was read to its end; ``ended`` for one that was deleted, whose inode belongs to whoever comes next; ``superseded`` for one that
+became another stream while blocks of it were under way.
 
 It is written beside and renamed, and the one before is kept: a torn or damaged file is known by its digest, and the one before
 it is used. The rule that makes this safe: no block is sent before the durable checkpoint names its stream, nor beyond the
@@ -43,6 +44,7 @@ class Record:
     gateway: str
     identity: Identity
     mark: Mark
+    size: int
     state: str
 
 
@@ -73,6 +75,7 @@ def encode(stream: Stream, state: str) -> bytes:
             "first_line": identity.first_line.digest.hex(),
             "first_line_bytes": identity.first_line.length,
             "offset": mark.offset,
+            "size": stream.peak,
             "chain": mark.chain.hex(),
             "tail": mark.tail_digest.hex(),
             "tail_bytes": mark.tail_bytes,
@@ -85,7 +88,12 @@ def encode(stream: Stream, state: str) -> bytes:
 def compose(lines: list[bytes], window_bytes: int) -> bytes:
     """A whole checkpoint of these records."""
     body = b"".join(lines)
-    head = {"auditship_checkpoint": VERSION, "window_bytes": window_bytes, "records": len(lines), "digest": _digest(body)}
+    head = {
+        "auditship_checkpoint": VERSION,
+        "window_bytes": window_bytes,
+        "records": len(lines),
+        "digest": _digest(body, window_bytes, len(lines)),
+    }
     return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + body
 
 
@@ -99,14 +107,15 @@ def parse(data: bytes, name: str) -> tuple[list[Record], int]:
     first, _, body = data.partition(b"\n")
     try:
         head = orjson.loads(first)
-        version, window = head["auditship_checkpoint"], head["window_bytes"]
+        version = head["auditship_checkpoint"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise Damaged(f"{name}: its first line is not a checkpoint's") from None
     if version != VERSION:
         raise ConfigurationError(
             f"{name}: written in version {version}; this agent knows {VERSION}", "Use the newer agent, or another state_dir."
         )
-    if head.get("digest") != _digest(body):
+    window, count = head.get("window_bytes"), head.get("records")
+    if head.get("digest") != _digest(body, window, count):
         raise Damaged(f"{name}: its digest is not that of its records")
     try:
         return [_record(orjson.loads(line)) for line in body.splitlines()], int(window)
@@ -118,11 +127,12 @@ def _record(value: dict[str, Any]) -> Record:
     first_line = FirstLine(bytes.fromhex(value["first_line"]), int(value["first_line_bytes"]))
     identity = Identity(int(value["device"]), int(value["inode"]), int(value["generation"]), first_line)
     mark = Mark(int(value["offset"]), bytes.fromhex(value["chain"]), bytes.fromhex(value["tail"]), int(value["tail_bytes"]))
-    return Record(unquote_to_bytes(value["path"]), str(value["gateway"]), identity, mark, str(value["state"]))
+    path, state = unquote_to_bytes(value["path"]), str(value["state"])
+    return Record(path, str(value["gateway"]), identity, mark, int(value["size"]), state)
 
 
-def _digest(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=16).hexdigest()
+def _digest(body: bytes, window_bytes: object, records: object) -> str:
+    return hashlib.blake2b(f"{window_bytes} {records}\n".encode() + body, digest_size=16).hexdigest()
 
 
 class Checkpoint:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import queue
 import random
 from collections import OrderedDict, deque
@@ -23,7 +24,7 @@ from typing import Final, NamedTuple
 
 from agent.block import Block
 from agent.catalogue import Catalogue
-from agent.checkpoint import compose
+from agent.checkpoint import Record, compose
 from agent.discover import Discovery, Found
 from agent.events import GATEWAY
 from agent.keeper import Keeper, NotSaved, Saved
@@ -264,10 +265,18 @@ class Reader:
         if not self._has_scanned:
             self._has_scanned = True
             for record in self._catalogue.missing():
-                path = record.path.decode("utf-8", "replace")
-                self._report.trouble(path, f"gone while nobody looked; read up to offset {record.mark.offset}")
+                self._tell_missing(record)
         self._watch(self._discovery.directories)
         self._scan_at = self._clock() + self._settings.scan_interval_s
+
+    def _tell_missing(self, record: Record) -> None:
+        """A file was there when the agent ended, and is not there any more."""
+        path, start = os.fsdecode(record.path), record.mark.offset
+        if record.size > start:
+            stream = record.identity.stream(self._catalogue.agent)
+            self._report.gap(path, stream, start, record.size, "deleted while nobody looked")
+        else:
+            self._report.trouble(path, f"gone while nobody looked; all that was seen of it, {start} bytes, had been shipped")
 
     def _look_at(self, found: Found, now: float) -> None:
         key = found.device, found.inode
