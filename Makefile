@@ -5,10 +5,10 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults bench clean
+.PHONY: help demo test lint faults faults-selftest faults-syscalls bench clean
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "auditship needs Python 3.11 or later; set PYTHON=python3.12 or the like"; exit 1; }
@@ -29,6 +29,12 @@ test: lint ## everything that is promised; ARGS="tests/unit -k line" for a part
 
 faults: $(STAMP) ## real processes under random faults; SEEDS=200, SEED=1234 for one again, ARGS="--elasticsearch"
 	@$(BIN)/python tests/chaos/run.py --seeds $(or $(SEEDS),300) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+faults-selftest: $(STAMP) ## planted bugs: each must be noticed
+	@$(BIN)/python tests/chaos/selftest.py
+
+faults-syscalls: $(STAMP) ## every system call of the agent's in turn fails or kills it (needs strace)
+	@$(BIN)/python tests/chaos/syscalls.py
 
 bench: $(STAMP) ## figures, as JSON lines and a table
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -7,6 +7,7 @@ import urllib.error
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 
 import elasticsearch_node
 import pytest
@@ -17,10 +18,20 @@ from indexer.setup import Setup
 from indexer.store.elasticsearch.connection import Connection
 
 _MISSING = pytest.StashKey[str]()
+_LEFT_OUT = pytest.StashKey[str]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the server is marked; where it has to be fetched first, with the time that takes."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whatever uses the server is marked; where it has to be fetched first, with the time that takes.
+
+    What needs a program that is not on this machine is left out; the summary says so.
+    """
+    left_out = [item for item in items if any(not any(map(which, mark.args)) for mark in item.iter_markers("program"))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        programs = {" or ".join(mark.args) for item in left_out for mark in item.iter_markers("program")}
+        config.stash[_LEFT_OUT] = f"{len(left_out)} tests, for want of {', '.join(sorted(programs))}"
     for item in items:
         if "elasticsearch_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.elasticsearch)
@@ -79,6 +90,8 @@ def elasticsearch_settings(elasticsearch_server: elasticsearch_node.Server, _key
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One loud sentence where tests could not run for want of a server."""
+    """One loud sentence where tests could not run for want of a server, or of another program."""
+    if left_out := config.stash.get(_LEFT_OUT, ""):
+        terminalreporter.write_line(f"LEFT OUT: {left_out}", yellow=True, bold=True)
     if sentence := config.stash.get(_MISSING, ""):
         terminalreporter.write_line(f"ELASTICSEARCH TESTS DID NOT RUN: {sentence}", red=True, bold=True)

@@ -68,7 +68,11 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             assert self.path == PATH
             header = BlockHeader.from_headers(self.headers)
-            data = zstandard.decompress(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(body) < int(self.headers["Content-Length"]):
+                self.close_connection = True  # the agent died in the middle
+                return
+            data = zstandard.decompress(body)
             assert len(data) == header.length
             assert digest(data) == header.digest
             assert data.count(b"\n") == header.lines

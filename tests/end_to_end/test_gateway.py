@@ -18,7 +18,8 @@ from product import Product, free_port
 from indexer.enrich import demo_database
 
 CURL = shutil.which("curl")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 BROWSER_OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
     "--disable-component-update", "--disable-dev-shm-usage", "--no-default-browser-check", "--disable-extensions",
@@ -58,7 +59,7 @@ def curl(*arguments: str) -> str:
     return subprocess.run([CURL, "-s", "--max-time", "20", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.skipif(not CURL, reason="no curl")
+@pytest.mark.program("curl")
 def test_requests_of_curl_become_documents(product: Product, gateway: str) -> None:
     product.start_indexer()
     product.start_agent()
@@ -88,8 +89,7 @@ def test_requests_of_curl_become_documents(product: Product, gateway: str) -> No
     assert "full_name" not in deployed["user"]
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+@pytest.mark.program(*BROWSERS)
 def test_a_person_s_browser_is_told_by_its_name(product: Product, gateway: str, tmp_path: Path) -> None:
     product.start_indexer()
     product.start_agent()
@@ -102,8 +102,7 @@ def test_a_person_s_browser_is_told_by_its_name(product: Product, gateway: str, 
     assert "HeadlessChrome" in document["user_agent"]["original"]
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+@pytest.mark.program(*BROWSERS)
 def test_the_page_shows_what_happened_and_hostile_text_as_text(product: Product, tmp_path: Path) -> None:
     event = {
         "timestamp": "2026-11-23T10:00:00Z",
