@@ -134,11 +134,7 @@ class Catalogue:
         past = self._past.pop((found.device, found.inode), None)
         record = past.record if past else None
         if record is not None:
-            if (
-                record.identity.first_line == first_line
-                and size >= record.mark.offset
-                and self._tail.tail_is(file, record.mark)
-            ):
+            if self._is_continued(record, file, first_line, size):
                 stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
                 stream.redelivered_until = size if self._is_uncertain else record.mark.offset + self._window_bytes
                 return stream
@@ -149,6 +145,12 @@ class Catalogue:
         stream = Stream(self.agent, identity, found.path, found.gateway)
         stream.redelivered_until = size if self._is_uncertain else 0
         return stream
+
+    def _is_continued(self, record: Record, file: int, first_line: FirstLine, size: int) -> bool:
+        """Whether a file is still the stream of a record: all of it must agree, for no part alone is enough."""
+        if record.identity.first_line != first_line or size < record.mark.offset:
+            return False
+        return self._tail.tail_is(file, record.mark)
 
     def reopen(self, stream: Stream) -> bool:
         """Opens a stream's file again that was closed for being quiet; false if it is not there any more."""
