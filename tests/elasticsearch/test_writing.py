@@ -208,3 +208,18 @@ def test_ready_says_what_is_missing(elasticsearch_server: Server, elasticsearch_
     nowhere = elasticsearch_settings.model_copy(update={"urls": ("http://127.0.0.1:9",)})
     with pytest.raises(Unavailable, match=r"no answer from Elasticsearch at http://127\.0\.0\.1:9"):
         asyncio.run(ready(nowhere))
+
+
+@pytest.mark.parametrize("block", ["index.blocks.read_only_allow_delete", "index.blocks.write"])
+def test_an_index_that_takes_no_writes_is_waited_for(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings, block: str
+) -> None:
+    append(elasticsearch_settings, [entry(0)])
+    elasticsearch_server.request("PUT", "/logs-audit.web-30d/_settings", {block: True})
+    try:
+        with pytest.raises(Unavailable):
+            append(elasticsearch_settings, [entry(1), entry(2)])
+    finally:
+        elasticsearch_server.request("PUT", "/logs-audit.web-30d/_settings", {block: None})
+    verdicts = append(elasticsearch_settings, [entry(1), entry(2)], redelivered=True)
+    assert verdicts == [CREATED, CREATED]
