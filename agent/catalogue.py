@@ -2,29 +2,28 @@
 
 Files that the globs name are opened once and kept open while they are busy, so that a rotated or deleted file is still read to
 its end. A file without a complete first line waits here as :class:`Unborn`. What is no longer watched and fully read is
-released: its record stays, so that it is known again if it comes back, and so that whoever gets its inode is known not to be
-it. The latest :data:`RECORDS_MAX` records are kept.
+released; its record stays.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from agent.checkpoint import ENDED, LIVE, RELEASED, SUPERSEDED, Loaded, Record, encode
+from agent.checkpoint import ENDED, LIVE, RELEASED, SUPERSEDED, Loaded, Record
 from agent.discover import Found
 from agent.identity import FirstLine, Identity
 from agent.osio import System
+from agent.records import Key, Records
 from agent.report import Report
 from agent.stream import Stream
 from agent.tail import Tail
 from auditship.block import FIRST_LINE_BYTES_MAX
 
-RECORDS_MAX: Final = 100_000
-_Key = tuple[int, int]
+UNBORN_MAX: Final = 1000
+"""Files without a first line that are held open; the others are opened when the next look finds them grown."""
 
 
 @dataclass(slots=True)
@@ -36,72 +35,44 @@ class Unborn:
     size: int = -1
 
 
-@dataclass(slots=True)
-class _Past:
-    """A stream that was: its identity's generation, its record's line, and the record where a file may still be it."""
-
-    generation: int
-    line: bytes
-    record: Record | None = None
-
-
 class Catalogue:
     """All streams of one agent. One thread's."""
 
-    def __init__(self, system: System, agent: str, *, tail: Tail, loaded: Loaded, report: Report) -> None:
+    def __init__(
+        self, system: System, agent: str, *, tail: Tail, loaded: Loaded, report: Report, unborn_max: int = UNBORN_MAX
+    ) -> None:
         self._system = system
         self.agent = agent
         self._tail = tail
         self._report = report
         self._window_bytes = loaded.window_bytes
         self._is_uncertain = bool(loaded.problem)
-        self.streams: dict[_Key, Stream] = {}
+        self.streams: dict[Key, Stream] = {}
         self.superseded: list[Stream] = []
         """Streams whose file has become another one, and which wait for answers."""
-        self.unborn: dict[_Key, Unborn] = {}
-        self._past: OrderedDict[_Key, _Past] = OrderedDict()
+        self.unborn: dict[Key, Unborn] = {}
+        self._unborn_max = unborn_max
+        self.records = Records(agent)
         for record in loaded.records:
-            self._remember(record)
-
-    def _remember(self, record: Record) -> None:
-        """Takes a record of an earlier run over."""
-        key = record.identity.device, record.identity.inode
-        path = os.fsdecode(record.path)
-        if record.state == SUPERSEDED:
-            was = record.identity.stream(self.agent)
-            self._report.gap(path, was, record.mark.offset, None, "truncated before everything sent was acknowledged")
-            return
-        stream = Stream(self.agent, record.identity, path, record.gateway, mark=record.mark)
-        stream.saw(record.size)
-        state = ENDED if record.state == ENDED else LIVE
-        self._past[key] = _Past(record.identity.generation, encode(stream, record.state), None if state == ENDED else record)
-
-    def missing(self) -> Iterator[Record]:
-        """Streams that were live when the agent ended, and that no file has turned out to be."""
-        return (past.record for past in self._past.values() if past.record and past.record.state == LIVE)
-
-    def lines(self) -> Iterator[bytes]:
-        """The records of a checkpoint."""
-        for past in self._past.values():
-            yield past.line
-        for stream in self.superseded:
-            yield encode(stream, SUPERSEDED)
-        for stream in self.streams.values():
-            if stream.record is None:
-                stream.record = encode(stream, LIVE)
-            yield stream.record
+            if record.state == SUPERSEDED:
+                path, stream = os.fsdecode(record.path), record.identity.stream(agent)
+                self._report.gap(path, stream, record.mark.offset, None, "truncated before everything sent was acknowledged")
+            self.records.remember(record)
 
     def discover(self, found: Found) -> Stream | None:
         """A file that the globs name and that is not known: opens it, and tells which stream it is, new or not.
 
         None while it cannot be opened (which is reported) or has no complete first line (it is then among ``unborn``).
         """
+        if not found.size and len(self.unborn) >= self._unborn_max:
+            return None
         try:
             file = self._system.open_log(found.path)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._report.trouble(found.path, error.strerror or str(error))
+            where = "open files" if error.errno in (errno.EMFILE, errno.ENFILE) else found.path
+            self._report.trouble(where, error.strerror or str(error))
             return None
         self._report.over(found.path)
         info = self._system.fstat(file)
@@ -119,7 +90,10 @@ class Catalogue:
         first_line = FirstLine.of(head)
         if first_line is None:
             unborn.size = info.st_size
-            self.unborn[key] = unborn
+            if key in self.unborn or len(self.unborn) < self._unborn_max:
+                self.unborn[key] = unborn
+            else:
+                self._system.close(unborn.file)
             return None
         self.unborn.pop(key, None)
         stream = self._resumed(found, unborn.file, first_line, info.st_size)
@@ -127,11 +101,13 @@ class Catalogue:
         stream.saw(info.st_size)
         stream.changed_ns = found.changed_ns
         self.streams[key] = stream
+        self.records.touch(stream)
         return stream
 
     def _resumed(self, found: Found, file: int, first_line: FirstLine, size: int) -> Stream:
         """The stream that a file continues, or a new one of the next generation."""
-        past = self._past.pop((found.device, found.inode), None)
+        key = found.device, found.inode
+        past = self.records.take(key)
         record = past.record if past else None
         if record is not None:
             if self._is_continued(record, file, first_line, size):
@@ -141,6 +117,8 @@ class Catalogue:
             if record.state == LIVE:
                 path, old = os.fsdecode(record.path), record.identity.stream(self.agent)
                 self._report.gap(path, old, record.mark.offset, None, "truncated or replaced while nobody looked")
+        if past is not None:
+            self.records.forget(key, past.generation)
         identity = Identity(found.device, found.inode, past.generation + 1 if past else 0, first_line)
         stream = Stream(self.agent, identity, found.path, found.gateway)
         stream.redelivered_until = size if self._is_uncertain else 0
@@ -181,27 +159,39 @@ class Catalogue:
         file, stream.file = stream.file, None
         del self.streams[key]
         stream.superseded = True
+        self.records.keep(key, stream, ENDED)
         if stream.outstanding:
             self.superseded.append(stream)
-        self._keep(key, stream, ENDED)
+            self.records.touch(stream)
         if file is None:
             return None
         info = self._system.fstat(file)
         found = Found(stream.path, stream.gateway, *key, info.st_size, info.st_mtime_ns)
         return self.bear(Unborn(file, found))
 
+    def finish(self, stream: Stream) -> None:
+        """A superseded stream has all its answers."""
+        self.superseded.remove(stream)
+        self.records.finish(stream)
+
     def release(self, stream: Stream) -> None:
-        """A stream that is no longer watched and fully read: its file is closed, its record kept."""
+        """A stream that is no longer watched and fully read: its file is closed, its record kept.
+
+        One that was closed for having been quiet, and grew before it vanished, is not fully read: that is a gap.
+        """
         key = stream.identity.device, stream.identity.inode
+        if stream.unread > 0:
+            reason = "gone while its file was not held open"
+            self._report.gap(stream.path, stream.id, stream.position.offset, stream.size, reason)
         state = RELEASED
         if stream.file is not None:
             if self._system.fstat(stream.file).st_nlink == 0:
                 state = ENDED
             self.close(stream)
         del self.streams[key]
-        self._keep(key, stream, state)
+        self.records.keep(key, stream, state)
 
-    def release_unborn(self, key: _Key) -> None:
+    def release_unborn(self, key: Key) -> None:
         """A file that is no longer watched, before its first line was complete."""
         unborn = self.unborn.pop(key)
         if size := self._system.fstat(unborn.file).st_size:
@@ -220,16 +210,6 @@ class Catalogue:
             self.close(stream)
         for key in list(self.unborn):
             self.release_unborn(key)
-
-    def _keep(self, key: _Key, stream: Stream, state: str) -> None:
-        path = stream.path.encode("utf-8", "surrogateescape")
-        record = None
-        if state != ENDED:
-            record = Record(path, stream.gateway, stream.identity, stream.acknowledged, stream.peak, state)
-        self._past[key] = _Past(stream.identity.generation, encode(stream, state), record)
-        self._past.move_to_end(key)
-        while len(self._past) > RECORDS_MAX:
-            self._past.popitem(last=False)
 
     def _head(self, file: int) -> bytes:
         head = bytearray(FIRST_LINE_BYTES_MAX)

@@ -1,26 +1,31 @@
 """The checkpoint: what the agent durably knows, and what it may rely on after a crash.
 
-Format, version 1: a file of JSON lines. The first says what follows; the others are one record per stream.
+Format, version 2: a file of JSON lines that grows by batches. The first line says what follows; then come records, one per
+stream, a later one of the same device, inode and generation in place of an earlier; each batch ends with a commit.
 
-    {"auditship_checkpoint":1,"window_bytes":16777216,"records":2,"digest":"<hex>"}
+    {"auditship_checkpoint":2,"window_bytes":16777216}
     {"path":"/var/log/web.jsonl","gateway":"web","device":2049,"inode":77,"generation":0,"first_line":"<hex>",
      "first_line_bytes":559,"offset":1118,"size":1200,"chain":"<hex>","tail":"<hex>","tail_bytes":1024,"state":"live"}
+    {"commit":"<hex>"}
 
-The digest is BLAKE2b-128 over window and number of records, in decimal, and the records' lines. Paths are percent-encoded;
-``size`` is the largest that was seen of the file. ``state`` is ``live``; ``released`` for a file that is no longer watched and
-was read to its end; ``ended`` for one that was deleted, whose inode belongs to whoever comes next; ``superseded`` for one that
-became another stream while blocks of it were under way.
+A commit's digest is BLAKE2b-128 over everything before it in the file. Paths are percent-encoded; ``size`` is the largest that
+was seen of the file. ``state`` is ``live``; ``released`` for a file that is no longer watched and was read to its end;
+``ended`` for one that was deleted, whose inode belongs to whoever comes next; ``superseded`` for one that became another stream
+while blocks of it were under way; ``forgotten`` ends a record.
 
-It is written beside and renamed, and the one before is kept: a torn or damaged file is known by its digest, and the one before
-it is used. The rule that makes this safe: no block is sent before the durable checkpoint names its stream, nor beyond the
-durable offset + the window. So after a restart every block that starts before offset + window may have been sent before; after
-a restart from the one before, or from none, every block of what the file holds at that time.
+A save adds the records that have changed and syncs, so that it costs what has changed, not what is known. When the batches have
+grown longer than the records, and after every failure, the whole is written beside and renamed, and the file before is kept.
+What a crash leaves of a batch is known by its missing commit, and does not count; of a damaged file the one before is used.
+
+The rule that makes this safe: no block is sent before the durable checkpoint names its stream, nor beyond the durable offset +
+the window. So after a restart every block that starts before offset + window may have been sent before; after a restart from a
+file that was torn, from the one before, or from none, every block of what the file holds at that time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -32,8 +37,9 @@ from agent.osio import System
 from agent.stream import Stream
 from auditship.errors import ConfigurationError
 
-VERSION: Final = 1
-LIVE, RELEASED, ENDED, SUPERSEDED = "live", "released", "ended", "superseded"
+VERSION: Final = 2
+LIVE, RELEASED, ENDED, SUPERSEDED, FORGOTTEN = "live", "released", "ended", "superseded", "forgotten"
+COMMIT: Final = b'{"commit":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,40 +91,61 @@ def encode(stream: Stream, state: str) -> bytes:
     )
 
 
-def compose(lines: list[bytes], window_bytes: int) -> bytes:
-    """A whole checkpoint of these records."""
-    body = b"".join(lines)
-    head = {
-        "auditship_checkpoint": VERSION,
-        "window_bytes": window_bytes,
-        "records": len(lines),
-        "digest": _digest(body, window_bytes, len(lines)),
-    }
-    return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + body
+def forgotten(device: int, inode: int, generation: int) -> bytes:
+    """The line that ends a record."""
+    key = {"device": device, "inode": inode, "generation": generation}
+    return orjson.dumps({**key, "state": FORGOTTEN}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def parse(data: bytes, name: str) -> tuple[list[Record], int]:
-    """The records of a checkpoint and its window.
+def parse(data: bytes, name: str) -> Loaded:
+    """What a checkpoint holds, up to its last commit.
 
     Raises:
-        Damaged: it is not whole.
+        Damaged: it has no whole batch.
         ConfigurationError: it is of a version that is not known here.
     """
-    first, _, body = data.partition(b"\n")
+    first, _, rest = data.partition(b"\n")
     try:
         head = orjson.loads(first)
-        version = head["auditship_checkpoint"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        version, window_bytes = head["auditship_checkpoint"], head.get("window_bytes")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise Damaged(f"{name}: its first line is not a checkpoint's") from None
     if version != VERSION:
         raise ConfigurationError(
             f"{name}: written in version {version}; this agent knows {VERSION}", "Use the newer agent, or another state_dir."
         )
-    window, count = head.get("window_bytes"), head.get("records")
-    if head.get("digest") != _digest(body, window, count):
-        raise Damaged(f"{name}: its digest is not that of its records")
+    records: dict[tuple[int, int, int], Record] = {}
+    digest = _digest(first + b"\n")
+    batch: list[bytes] = []
+    commits = 0
+    for line in rest.splitlines(keepends=True):
+        if not line.startswith(COMMIT):
+            batch.append(line)
+            digest.update(line)
+            continue
+        if line != _commit(digest):
+            break
+        digest.update(line)
+        _apply(batch, records, name)
+        batch.clear()
+        commits += 1
+    else:
+        line = b""
+    if not commits:
+        raise Damaged(f"{name}: not one whole batch of records")
+    problem = f"{name}: torn after {commits} batches" if line or batch else ""
+    return Loaded(list(records.values()), int(window_bytes), problem)
+
+
+def _apply(batch: list[bytes], records: dict[tuple[int, int, int], Record], name: str) -> None:
     try:
-        return [_record(orjson.loads(line)) for line in body.splitlines()], int(window)
+        for line in batch:
+            value = orjson.loads(line)
+            key = int(value["device"]), int(value["inode"]), int(value["generation"])
+            if value["state"] == FORGOTTEN:
+                records.pop(key, None)
+            else:
+                records[key] = _record(value)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{name}: {error!r}") from None
 
@@ -131,8 +158,13 @@ def _record(value: dict[str, Any]) -> Record:
     return Record(path, str(value["gateway"]), identity, mark, int(value["size"]), state)
 
 
-def _digest(body: bytes, window_bytes: object, records: object) -> str:
-    return hashlib.blake2b(f"{window_bytes} {records}\n".encode() + body, digest_size=16).hexdigest()
+def _digest(data: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
+
+
+def _commit(digest: hashlib.blake2b) -> bytes:
+    """The line that ends a batch."""
+    return COMMIT + digest.hexdigest().encode() + b'"}\n'
 
 
 class Checkpoint:
@@ -142,6 +174,8 @@ class Checkpoint:
         self._system = system
         self._path = directory / "checkpoint"
         self._previous = directory / "checkpoint.previous"
+        self._digest: hashlib.blake2b | None = None
+        """Over everything in the file; none while it is not known to be as we wrote it."""
 
     def load(self) -> Loaded | None:
         """What is known; none if there is no checkpoint here.
@@ -153,8 +187,8 @@ class Checkpoint:
         problems: list[str] = []
         for path in (self._path, self._previous):
             try:
-                records, window_bytes = parse(self._system.read(path), str(path))
-                return Loaded(records, window_bytes, "; ".join(problems))
+                loaded = parse(self._system.read(path), str(path))
+                return replace(loaded, problem="; ".join(filter(None, [*problems, loaded.problem])))
             except FileNotFoundError:
                 problems.append(f"{path}: missing")
             except Damaged as error:
@@ -163,10 +197,31 @@ class Checkpoint:
             return None
         return Loaded([], 0, "; ".join(problems))
 
-    def save(self, data: bytes) -> None:
-        """Makes this the checkpoint, durably.
+    def save(self, records: bytearray, window_bytes: int) -> None:
+        """Makes these records the checkpoint, durably.
 
         Raises:
             OSError: it could not be; the one before still holds.
         """
-        self._system.replace(self._path, data, keep=self._previous)
+        head = orjson.dumps({"auditship_checkpoint": VERSION, "window_bytes": window_bytes}, option=orjson.OPT_APPEND_NEWLINE)
+        self._digest = None
+        digest = _digest(head)
+        digest.update(records)
+        commit = _commit(digest)
+        self._system.replace(self._path, head, records, commit, keep=self._previous)
+        digest.update(commit)
+        self._digest = digest
+
+    def add(self, records: bytearray) -> None:
+        """Adds these records to the checkpoint, durably; only after a save, and as long as nothing has failed.
+
+        Raises:
+            OSError: they could not be; what was there before still holds. The next time, save the whole.
+        """
+        assert self._digest is not None
+        digest, self._digest = self._digest, None
+        digest.update(records)
+        commit = _commit(digest)
+        self._system.append(self._path, records + commit)
+        digest.update(commit)
+        self._digest = digest

@@ -12,10 +12,18 @@ from agent.checkpoint import Checkpoint
 from agent.stream import Stream
 
 
+class Save(NamedTuple):
+    """What is to be saved: the lines of all records or of those that have changed, and the streams whose offsets they hold."""
+
+    records: bytearray
+    is_whole: bool
+    marks: list[tuple[Stream, int]]
+
+
 class Saved(NamedTuple):
     """The checkpoint is durable: these streams, each up to that offset."""
 
-    marks: list[tuple[Stream, int]]
+    save: Save
     took_s: float
 
 
@@ -31,18 +39,20 @@ class Keeper(threading.Thread):
 
     Args:
         checkpoint: where.
+        window_bytes: how far ahead of it blocks are sent.
         tell: takes a :class:`Saved` or a :class:`NotSaved`; called in this thread.
     """
 
-    def __init__(self, checkpoint: Checkpoint, tell: Callable[[Saved | NotSaved], None]) -> None:
+    def __init__(self, checkpoint: Checkpoint, window_bytes: int, tell: Callable[[Saved | NotSaved], None]) -> None:
         super().__init__(name="keeper", daemon=True)
         self._checkpoint = checkpoint
+        self._window_bytes = window_bytes
         self._tell = tell
-        self._jobs: queue.SimpleQueue[tuple[bytes, list[tuple[Stream, int]]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
 
-    def save(self, data: bytes, marks: list[tuple[Stream, int]]) -> None:
-        """Hands a checkpoint over; the next one only after this one's answer."""
-        self._jobs.put((data, marks))
+    def save(self, save: Save) -> None:
+        """Hands a save over; the next one only after this one's answer. After a failure it has to be a whole one."""
+        self._jobs.put(save)
 
     def end(self) -> None:
         """Ends the thread after what it is doing."""
@@ -50,12 +60,14 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
-        while (job := self._jobs.get()) is not None:
-            data, marks = job
+        while (save := self._jobs.get()) is not None:
             began = time.monotonic()
             try:
-                self._checkpoint.save(data)
+                if save.is_whole:
+                    self._checkpoint.save(save.records, self._window_bytes)
+                else:
+                    self._checkpoint.add(save.records)
             except OSError as error:
                 self._tell(NotSaved(str(error), time.monotonic() - began))
             else:
-                self._tell(Saved(marks, time.monotonic() - began))
+                self._tell(Saved(save, time.monotonic() - began))

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+OTHER_FILES_MAX: Final = 128
+"""Descriptors for everything that is no log file: connections, state, watches."""
 
 
 class System:
@@ -46,6 +51,19 @@ class System:
             done += got
         return done
 
+    def stat(self, path: str) -> os.stat_result:
+        """What the file is like that a name leads to."""
+        return os.stat(path)  # noqa: PTH116 - once for each watched file, ten thousand times in a look
+
+    def open_files_max(self, wanted: int) -> int:
+        """How many log files may be open at once: as many as are wanted, if the system allows it (the limit is raised)."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = wanted + OTHER_FILES_MAX
+        if soft < needed:
+            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, min(wanted, soft - OTHER_FILES_MAX))
+
     def entries(self, directory: str) -> Iterator[os.DirEntry[str]]:
         """A directory's entries; those of an unreadable or missing one are none."""
         try:
@@ -58,8 +76,8 @@ class System:
         """A whole small file."""
         return path.read_bytes()
 
-    def replace(self, path: Path, data: bytes, *, keep: Path | None = None) -> None:
-        """Makes a file have this content, durably: when this returns, a crash of the machine cannot undo it.
+    def replace(self, path: Path, *parts: bytes | bytearray, keep: Path | None = None) -> None:
+        """Makes a file have these parts as its content, durably: when this returns, a crash of the machine cannot undo it.
 
         Written beside, synced, renamed, and the directory synced. ``keep`` is what the file's old content is called then. A
         crash at any point leaves the old content or the new one, under one of the two names.
@@ -67,9 +85,8 @@ class System:
         beside = path.with_name(path.name + ".new")
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(file, left) :]
+            for part in parts:
+                _write_all(file, part)
             os.fsync(file)
         finally:
             os.close(file)
@@ -77,6 +94,15 @@ class System:
             path.replace(keep)
         beside.replace(path)
         self.sync_directory(path.parent)
+
+    def append(self, path: Path, data: bytes | bytearray) -> None:
+        """Adds to a file that is there, durably. A crash leaves all of it, none, or a part at its end."""
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            _write_all(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     def sync_directory(self, path: Path) -> None:
         """Makes a directory's entries durable."""
@@ -99,3 +125,9 @@ class System:
             os.close(file)
             raise
         return file
+
+
+def _write_all(file: int, data: bytes | bytearray) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from agent.block import Block
 from agent.catalogue import Catalogue
-from agent.checkpoint import Record, compose
+from agent.checkpoint import Record
 from agent.discover import Discovery, Found
 from agent.events import GATEWAY
 from agent.keeper import Keeper, NotSaved, Saved
@@ -42,8 +42,14 @@ RETRY_INTERVAL_MIN_S: Final = 0.1
 BLOCK_BYTES_MIN: Final = 1024
 BEHIND_MAX: Final = 10
 """Streams that a heartbeat tells of: those farthest behind."""
+ADDED_BYTES_MIN: Final = 256 * 1024
+"""How much is added to a checkpoint before it is written anew, if it is not longer itself."""
 FLUSH_COST_MAX: Final = 0.01
 """The share of time that saving the checkpoint may take while nothing waits for it."""
+SCAN_COST_MAX: Final = 0.005
+"""The share of time that regular looks through the globs may take: with very many files they become rarer."""
+WOKEN_SCAN_COST_MAX: Final = 0.1
+"""The same while directories change."""
 
 
 class Looked(NamedTuple):
@@ -68,6 +74,7 @@ class Reader:
         clock: monotonic seconds.
         chance: for jitter.
         watch: told the directories to be watched.
+        open_files_max: how many files are held open at once.
         once: ends when everything that is there is acknowledged.
     """
 
@@ -86,6 +93,7 @@ class Reader:
         clock: Callable[[], float],
         chance: random.Random,
         watch: Callable[[set[str]], None],
+        open_files_max: int,
         once: bool,
     ) -> None:
         self._settings = settings
@@ -100,6 +108,7 @@ class Reader:
         self._clock = clock
         self._chance = chance
         self._watch = watch
+        self._open_files_max = open_files_max
         self._once = once
 
         self._ready: deque[Stream] = deque()
@@ -116,6 +125,7 @@ class Reader:
         self._held_bytes = 0
 
         self._scan_at = 0.0
+        self._scan_not_before = 0.0
         self._has_scanned = False
         self._poll_at = 0.0
         self._poll_interval_s = POLL_INTERVAL_MIN_S
@@ -123,6 +133,9 @@ class Reader:
         self._is_saving = False
         self._is_changed = True
         self._is_urgent = True
+        self._base_bytes = self._added_bytes = 0
+        """Bytes of the last whole checkpoint, and of what was added to it."""
+        self._is_whole_due = True
         self._flush_at = 0.0
         self._urgent_at = 0.0
         self._waiting: set[Stream] = set()
@@ -173,6 +186,7 @@ class Reader:
     def _beat(self, now: float) -> None:
         """Says how far the agent is: in the log, and as a heartbeat in its own record."""
         self._report.summary()
+        self._is_changed |= self._catalogue.records.is_changed
         if self._once:
             return
         streams = [stream for stream in self._catalogue.streams.values() if stream.gateway != GATEWAY]
@@ -222,11 +236,11 @@ class Reader:
             case Saved():
                 self._saved(message, now)
             case NotSaved():
-                self._is_saving, self._is_changed = False, True
+                self._is_saving, self._is_changed, self._is_whole_due = False, True, True
                 self._flush_at = self._urgent_at = now + self._settings.flush_interval_s
                 self._report.trouble("checkpoint", message.reason)
             case Looked():
-                self._scan_at = min(self._scan_at, now + POLL_INTERVAL_MIN_S)
+                self._scan_at = min(self._scan_at, max(now + POLL_INTERVAL_MIN_S, self._scan_not_before))
             case Stop():
                 self._stop_at = self._stop_at or now + self._settings.shutdown_timeout_s
 
@@ -253,21 +267,20 @@ class Reader:
         found, troubles = self._discovery.look()
         for trouble in troubles:
             self._report.trouble(trouble.path, trouble.reason)
-        named = {(each.device, each.inode) for each in found}
-        for each in found:
-            self._look_at(each, now)
-        for key, stream in list(self._catalogue.streams.items()):
-            if key not in named:
-                self._look_at_unlisted(stream, now)
-        for key in [key for key in self._catalogue.unborn if key not in named]:
+        for key, each in found.items():
+            self._look_at(key, each, now)
+        for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
+            self._look_at_unlisted(stream, now)
+        for key in [key for key in self._catalogue.unborn if key not in found]:
             self._catalogue.release_unborn(key)
-        self._limit_open_files()
         if not self._has_scanned:
             self._has_scanned = True
-            for record in self._catalogue.missing():
+            for record in self._catalogue.records.missing():
                 self._tell_missing(record)
         self._watch(self._discovery.directories)
-        self._scan_at = self._clock() + self._settings.scan_interval_s
+        ended = self._clock()
+        self._scan_at = ended + max(self._settings.scan_interval_s, (ended - now) / SCAN_COST_MAX)
+        self._scan_not_before = ended + (ended - now) / WOKEN_SCAN_COST_MAX
 
     def _tell_missing(self, record: Record) -> None:
         """A file was there when the agent ended, and is not there any more."""
@@ -278,11 +291,11 @@ class Reader:
         else:
             self._report.trouble(path, f"gone while nobody looked; all that was seen of it, {start} bytes, had been shipped")
 
-    def _look_at(self, found: Found, now: float) -> None:
-        key = found.device, found.inode
+    def _look_at(self, key: tuple[int, int], found: Found, now: float) -> None:
         if (stream := self._catalogue.streams.get(key)) is not None:
             if stream.path != found.path:
-                stream.path, stream.record = found.path, None
+                stream.path = found.path
+                self._catalogue.records.touch(stream)
             stream.listed, stream.ending = True, False
             if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
                 stream.changed_ns = found.changed_ns
@@ -366,19 +379,25 @@ class Reader:
             stream.caught_up_at_s = now
         stream.saw(size)
         stream.grew_at_s = now
+        self._catalogue.records.touch(stream)
         if stream.file is not None:
-            self._busy[stream] = None
-            self._busy.move_to_end(stream)
+            self._is_open(stream)
         self._make_ready(stream)
 
-    def _limit_open_files(self) -> None:
-        """Closes the files that have been quiet for longest, where too many are open."""
-        for stream in list(self._busy):
-            if len(self._busy) <= self._settings.open_files_max:
-                return
-            if stream.unread <= 0 and not stream.outstanding and stream.listed:
-                self._catalogue.close(stream)
-                del self._busy[stream]
+    def _is_open(self, stream: Stream) -> None:
+        """An open file has grown, or was opened: where too many are open, those quiet for longest are closed.
+
+        Read to their end first, then those that can be opened again by their name; never one that has lost its name.
+        """
+        self._busy[stream] = None
+        self._busy.move_to_end(stream)
+        if len(self._busy) <= self._open_files_max:
+            return
+        listed = [each for each in self._busy if each.listed and each is not stream]
+        listed.sort(key=lambda each: each.unread > 0)  # stable: the oldest first
+        for each in listed[: max(1, self._open_files_max // 8)]:
+            self._catalogue.close(each)
+            del self._busy[each]
 
     # Reading
 
@@ -419,9 +438,10 @@ class Reader:
     def _read(self, stream: Stream, now: float) -> Block | None:
         """The stream's next block. What cannot be read is reported, and does not come back by itself."""
         try:
-            if stream.file is None and not self._catalogue.reopen(stream):
-                return None
-            self._busy.setdefault(stream)
+            if stream.file is None:
+                if not self._catalogue.reopen(stream):
+                    return None
+                self._is_open(stream)
             assert stream.file is not None
             stream.saw(self._system.fstat(stream.file).st_size)
             block = self._tail.read(stream)
@@ -434,6 +454,7 @@ class Reader:
             if not stream.outstanding:  # else the last answer makes it ready again
                 self._report.gap(stream.path, stream.id, stream.position.offset, gap.mark.offset, str(gap))
                 stream.skip(gap.mark)
+                self._catalogue.records.touch(stream)
                 self._is_changed = True
                 self._make_ready(stream)
         except OSError as error:
@@ -500,10 +521,12 @@ class Reader:
             self._report.over(f"stream of {stream.path}")
         if stream.acknowledge(block):
             self._is_changed = True
+            self._catalogue.records.touch(stream)
             if not stream.lag_bytes:
                 stream.caught_up_at_s = now
         if stream.superseded and not stream.outstanding:
-            self._catalogue.superseded.remove(stream)
+            self._catalogue.finish(stream)
+            self._is_changed = True
         elif stream.unread > 0:
             self._make_ready(stream)
 
@@ -560,15 +583,22 @@ class Reader:
         if now < (self._urgent_at if self._is_urgent else self._flush_at):
             return
         self._is_saving, self._is_changed, self._is_urgent = True, False, False
-        marks = [(stream, stream.acknowledged.offset) for stream in self._catalogue.streams.values()]
-        self._keeper.save(compose(list(self._catalogue.lines()), self._settings.window_bytes), marks)
+        records = self._catalogue.records
+        if self._is_whole_due or self._added_bytes > max(self._base_bytes, ADDED_BYTES_MIN):
+            save = records.whole(self._catalogue.streams.values(), self._catalogue.superseded)
+            self._is_whole_due = False
+            self._base_bytes, self._added_bytes = len(save.records), 0
+        else:
+            save = records.changes()
+            self._added_bytes += len(save.records)
+        self._keeper.save(save)
 
     def _saved(self, saved: Saved, now: float) -> None:
         self._is_saving = False
         self._report.over("checkpoint")
         self._flush_at = now + max(self._settings.flush_interval_s, saved.took_s / FLUSH_COST_MAX)
         self._urgent_at = now + saved.took_s
-        for stream, offset in saved.marks:
+        for stream, offset in saved.save.marks:
             stream.durable = offset
         waiting, self._waiting = self._waiting, set()
         for stream in waiting:

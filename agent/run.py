@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import random
 import secrets
@@ -26,6 +27,8 @@ from agent.tail import Tail
 from agent.wake import Wake
 from auditship import __version__
 from auditship.errors import AuditshipError, ConfigurationError
+
+_log = logging.getLogger("auditship.agent")
 
 SIGNAL_WAIT_S = 0.25
 """How often the main thread looks up: for progress, and for a reader that has ended."""
@@ -53,14 +56,22 @@ class Agent:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         checkpoint = Checkpoint(self._system, settings.state_dir)
-        self._keeper = Keeper(checkpoint, self._inbox.put)
+        self._keeper = Keeper(checkpoint, settings.window_bytes, self._inbox.put)
         self._wake = Wake(lambda: self._inbox.put(Looked()), 0 if once else settings.directories_watched_max)
         tail = Tail(self._system, settings, self.id, lambda: time.time_ns() // 1_000_000)
         loaded = self._loaded(checkpoint, is_new=is_new)
+        open_files_max = self._open_files_max()
         self.reader = Reader(
             settings,
             system=self._system,
-            catalogue=Catalogue(self._system, self.id, tail=tail, loaded=loaded, report=self.report),
+            catalogue=Catalogue(
+                self._system,
+                self.id,
+                tail=tail,
+                loaded=loaded,
+                report=self.report,
+                unborn_max=min(settings.polled_files_max, open_files_max // 4 + 1),
+            ),
             discovery=Discovery(self._system, settings.watch, own=(GATEWAY, events.path)),
             tail=tail,
             keeper=self._keeper,
@@ -70,6 +81,7 @@ class Agent:
             clock=time.monotonic,
             chance=random.Random(),  # noqa: S311 - jitter
             watch=self._wake.watch,
+            open_files_max=open_files_max,
             once=once,
         )
 
@@ -116,6 +128,13 @@ class Agent:
         del frame
         signal.signal(number, signal.SIG_DFL)
         self._inbox.put(Stop())
+
+    def _open_files_max(self) -> int:
+        wanted = self._settings.open_files_max
+        allowed = self._system.open_files_max(wanted)
+        if allowed < wanted:
+            _log.warning("%d files are held open, not open_files_max = %d: ulimit -n is lower", allowed, wanted)
+        return allowed
 
     def _prepare_state(self) -> None:
         """The state directory, ours alone."""

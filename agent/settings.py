@@ -95,7 +95,7 @@ class AgentSettings(Settings):
     """With ``--once``: how long nothing may move before the command ends with an error."""
     open_files_max: int = Field(default=4096, ge=16, le=1_000_000)
     directories_watched_max: int = Field(default=64, ge=0, le=10_000)
-    polled_files_max: int = Field(default=1000, ge=1, le=100_000)
+    polled_files_max: int = Field(default=250, ge=1, le=100_000)
     """Files looked at between scans: those that grew last."""
     report_interval_s: float = Field(default=60.0, gt=0, le=86_400)
     """How often the agent says in its log, and with a heartbeat in its own record, how far it is."""

@@ -7,8 +7,6 @@ that after a crash it is known what may have been sent: everything that starts b
 
 from __future__ import annotations
 
-from collections import deque
-
 from agent.block import Block
 from agent.identity import START, Identity, Mark
 
@@ -35,7 +33,6 @@ class Stream:
         "path",
         "peak",
         "position",
-        "record",
         "redelivered_until",
         "refused",
         "rewinding",
@@ -56,7 +53,8 @@ class Stream:
         self.acknowledged = mark
         self.durable: int | None = None
         """The offset in the durable checkpoint; none before that names the stream."""
-        self.outstanding: deque[Block] = deque()
+        self.outstanding: list[Block] = []
+        """At most a window of them."""
         self.sending = 0
         """Blocks whose answer is awaited."""
         self.redelivered_until = 0
@@ -84,8 +82,6 @@ class Stream:
         """How often in a row it was refused."""
         self.not_before_s = 0.0
         self.is_ready = False
-        self.record: bytes | None = None
-        """Its line of the checkpoint, while that is as it should be."""
 
     def advance(self, block: Block) -> None:
         """The block was read: it is outstanding, and reading goes on behind it."""
@@ -98,7 +94,6 @@ class Stream:
         assert not self.outstanding
         self.position = self.acknowledged = mark
         self.scan_from = mark.offset
-        self.record = None
 
     def acknowledge(self, block: Block) -> bool:
         """The block is stored. Returns whether the acknowledged prefix grew."""
@@ -106,8 +101,7 @@ class Stream:
         block.body = b""
         before = self.acknowledged
         while self.outstanding and self.outstanding[0].done:
-            self.acknowledged = self.outstanding.popleft().end
-            self.record = None
+            self.acknowledged = self.outstanding.pop(0).end
         return self.acknowledged is not before
 
     def rewind(self) -> int:

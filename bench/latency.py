@@ -1,8 +1,8 @@
 """How long a line takes while little is going on, and what waiting costs.
 
 One line at a time is appended to a watched file. ``ack_p99_ms``: until the agent has its receipt, so until it is durably
-stored. ``searchable_p99_ms``: until a search finds it. ``idle_cpu_percent``: of one core, by an agent that watches a thousand
-quiet files.
+stored. ``searchable_p99_ms``: until a search finds it. ``idle_cpu_percent``: of one core, by an agent that watches so many
+files, of which ``active`` get a line every second.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ from indexer.settings import IndexerSettings
 from indexer.store.contract import Query
 from indexer.store.select import open_reader
 
-IDLE_FILES = 1000
-IDLE_S = 10.0
+IDLE = ((1, 0), (100, 0), (10_000, 0), (10_000, 10))
+"""Watched files, and how many of them get lines."""
+IDLE_S = 20.0
+SETTLED_CPU_PERCENT = 5.0
+SETTLE_S_MAX = 120.0
 
 
 def percentile_99(values: list[float]) -> float:
@@ -97,28 +100,42 @@ def latency(count: int) -> None:
         )
 
 
-def idle() -> None:
-    """The agent with nothing to do."""
+def await_settled(pid: int) -> None:
+    """Returns when a process has nothing to do any more: when it has shipped what was there."""
+    deadline = time.monotonic() + SETTLE_S_MAX
+    used = cpu_s(pid) - 100
+    while (now := cpu_s(pid)) - used > SETTLED_CPU_PERCENT / 100 * 2 and time.monotonic() < deadline:
+        used = now
+        time.sleep(2)
+
+
+def idle(files: int, active: int) -> None:
+    """The agent with next to nothing to do."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         configure(folder, port)
-        for number in range(IDLE_FILES):
+        for number in range(files):
             (folder / f"web-{number}.jsonl").write_bytes(b'{"first":"line"}\n')
         receiver = start("bench/receiver.py", str(port))
         agent = start("-m", "auditship.cli", "agent", "--config", str(folder / "agent.toml"))
         try:
-            time.sleep(5)
-            before = cpu_s(agent.pid)
-            time.sleep(IDLE_S)
-            used = cpu_s(agent.pid) - before
+            await_settled(agent.pid)
+            before, began = cpu_s(agent.pid), time.monotonic()
+            while time.monotonic() - began < IDLE_S:
+                for number in range(active):
+                    with (folder / f"web-{number}.jsonl").open("ab", buffering=0) as file:
+                        file.write(b'{"another":"line"}\n')
+                time.sleep(1)
+            used = (cpu_s(agent.pid) - before) / (time.monotonic() - began)
         finally:
             usage = finish(agent, stop=True)
             finish(receiver, stop=True)
-    figure("idle_cpu_percent", used / IDLE_S * 100, "%", files=IDLE_FILES, rss_mib=round(usage.rss_mib, 1))
+    figure("idle_cpu_percent", used * 100, "%", files=files, active=active, rss_mib=round(usage.rss_mib, 1))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=300)
     latency(parser.parse_args().lines)
-    idle()
+    for files, active in IDLE:
+        idle(files, active)

@@ -211,9 +211,11 @@ def test_a_state_directory_that_takes_nothing_more_stops_no_line(product: Produc
     append(path, lines(0, 20))
     product.start_agent()
     arrived(product, receiver, lines(0, 20))
-    (product.home / "state" / "checkpoint.new").mkdir()  # it can be written beside no more
+    checkpoint = product.home / "state" / "checkpoint"
+    checkpoint.unlink()
+    checkpoint.mkdir()  # nothing can be added to it, and nothing be put in its place
     append(path, lines(20, 20))
     arrived(product, receiver, lines(0, 40))
     until(lambda: "checkpoint:" in product.said("agent"), lambda: product.said("agent"))
-    (product.home / "state" / "checkpoint.new").rmdir()
+    checkpoint.rmdir()
     until(lambda: "checkpoint: works again" in product.said("agent"), lambda: product.said("agent"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import osio
-from agent.checkpoint import LIVE, Checkpoint, Damaged, compose, encode, parse
+from agent.checkpoint import ENDED, LIVE, Checkpoint, Damaged, encode, forgotten, parse
 from agent.frame import nul_run, whole_lines
 from agent.identity import START, FirstLine, Identity, Mark
 from agent.osio import System
@@ -76,11 +76,15 @@ def _block(stream: Stream, end: Mark) -> Any:
     return Block(stream, None, b"body", end)  # type: ignore[arg-type]
 
 
+def records(*lines: bytes) -> bytearray:
+    return bytearray().join(lines)
+
+
 def test_a_checkpoint_says_the_same_when_it_is_read_again(tmp_path: Path) -> None:
     streams = [stream_at(offset, inode) for inode, offset in enumerate((0, 7, 5000))]
     checkpoint = Checkpoint(System(), tmp_path)
     assert checkpoint.load() is None
-    checkpoint.save(compose([encode(stream, LIVE) for stream in streams], 1234))
+    checkpoint.save(records(*(encode(stream, LIVE) for stream in streams)), 1234)
     loaded = checkpoint.load()
     assert loaded is not None
     assert (loaded.window_bytes, loaded.problem) == (1234, "")
@@ -89,14 +93,57 @@ def test_a_checkpoint_says_the_same_when_it_is_read_again(tmp_path: Path) -> Non
     assert [os.fsdecode(record.path) for record in loaded.records] == [stream.path for stream in streams]
 
 
-def test_a_checkpoint_cut_at_any_byte_or_with_any_byte_changed_is_known_as_damaged() -> None:
-    data = compose([encode(stream_at(7), LIVE), encode(stream_at(5000, 9), LIVE)], 1234)
+def test_what_is_added_to_a_checkpoint_stands_in_place_of_what_was_there(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(System(), tmp_path)
+    checkpoint.save(records(*(encode(stream_at(7, inode), LIVE) for inode in range(3))), 1234)
+    checkpoint.add(records(encode(stream_at(99, 1), LIVE), forgotten(1, 2, 3)))
+    checkpoint.add(records(encode(stream_at(500, 5), ENDED)))
+    loaded = checkpoint.load()
+    assert loaded is not None
+    assert [(each.identity.inode, each.mark.offset, each.state) for each in loaded.records] == [
+        (0, 7, LIVE),
+        (1, 99, LIVE),
+        (5, 500, ENDED),
+    ]
+
+
+class Gathering(System):
+    """Writes nothing; remembers what would be in the file, and where its batches end."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ends: list[int] = []
+
+    def replace(self, path: Path, *parts: bytes | bytearray, keep: Path | None = None) -> None:
+        del path, keep
+        self.data = b"".join(parts)
+        self.ends.append(len(self.data))
+
+    def append(self, path: Path, data: bytes | bytearray) -> None:
+        del path
+        self.data += data
+        self.ends.append(len(self.data))
+
+
+def test_of_a_checkpoint_cut_anywhere_or_with_any_byte_changed_whole_batches_count_and_the_damage_is_told() -> None:
+    system = Gathering()
+    checkpoint = Checkpoint(system, Path())
+    checkpoint.save(records(encode(stream_at(7), LIVE), encode(stream_at(5000, 9), LIVE)), 1234)
+    checkpoint.add(records(encode(stream_at(900), LIVE)))
+    checkpoint.add(records(encode(stream_at(2000), LIVE)))
+    data, ends = system.data, system.ends
+    expected = [parse(data[:end], "checkpoint").records for end in ends]
+    assert [records[0].mark.offset for records in expected] == [7, 900, 2000]
     for at in range(len(data)):
-        with pytest.raises((Damaged, ConfigurationError)):
-            parse(data[:at], "checkpoint")
-        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-        with pytest.raises((Damaged, ConfigurationError)):
-            parse(changed, "checkpoint")
+        whole = sum(end <= at for end in ends)
+        for damaged in (data[:at], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]):
+            if not whole:
+                with pytest.raises((Damaged, ConfigurationError)):
+                    parse(damaged, "checkpoint")
+                continue
+            loaded = parse(damaged, "checkpoint")
+            assert loaded.records == expected[whole - 1]
+            assert loaded.problem or damaged in [data[:end] for end in ends]
 
 
 class Recorded:
