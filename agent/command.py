@@ -20,7 +20,8 @@ from auditship.settings import load, read_secret
 def agent(config: Path | None, *, once: bool, check: bool) -> None:
     r"""Tail audit logs and ship them to an indexer.
 
-    Goes on until SIGTERM or Ctrl-C; a second one ends it at once, and nothing is lost by that either.
+    Goes on until SIGTERM or Ctrl-C; a second one ends it at once, and nothing is lost by that either. SIGHUP reads the
+    configuration again; a bad one is told, and the old one kept.
 
     \b
     auditship agent --config /etc/auditship/agent.toml
@@ -35,7 +36,7 @@ def agent(config: Path | None, *, once: bool, check: bool) -> None:
         click.echo("the configuration is good")
         return
     configure()
-    running = Agent(settings, once=once)
+    running = Agent(settings, once=once, again=lambda: load(AgentSettings, config))
     if not once:
         running.run()
         return

@@ -60,7 +60,14 @@ class Stop(NamedTuple):
     """A message: end, with what is being sent."""
 
 
-Message = Outcome | Saved | NotSaved | Looked | Stop
+class Reload(NamedTuple):
+    """A message: go on with these settings and globs."""
+
+    settings: AgentSettings
+    discovery: Discovery
+
+
+Message = Outcome | Saved | NotSaved | Looked | Stop | Reload
 
 
 class Reader:
@@ -163,7 +170,16 @@ class Reader:
     @property
     def left_bytes(self) -> int:
         """How much is known to be there and not acknowledged yet. For a progress bar; other threads may ask."""
-        return sum(stream.lag_bytes for stream in list(self._catalogue.streams.values()))
+        return sum(stream.lag_bytes for stream in self.streams())
+
+    def streams(self) -> list[Stream]:
+        """The live streams. Other threads may ask, and look."""
+        return list(self._catalogue.streams.values())
+
+    @property
+    def has_scanned(self) -> bool:
+        """Whether the globs have been looked through. Other threads may ask."""
+        return self._has_scanned
 
     # The turn
 
@@ -241,6 +257,10 @@ class Reader:
                 self._report.trouble("checkpoint", message.reason)
             case Looked():
                 self._scan_at = min(self._scan_at, max(now + POLL_INTERVAL_MIN_S, self._scan_not_before))
+            case Reload():
+                self._settings, self._discovery = message
+                self._scan_at = 0.0
+                self._report_at = min(self._report_at, now + self._settings.report_interval_s)
             case Stop():
                 self._stop_at = self._stop_at or now + self._settings.shutdown_timeout_s
 

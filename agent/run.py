@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING, Final
 
 from agent.block import Block
 from agent.catalogue import Catalogue
@@ -19,7 +20,7 @@ from agent.discover import Discovery
 from agent.events import GATEWAY, Events
 from agent.keeper import Keeper
 from agent.osio import System
-from agent.reader import Looked, Message, Reader, Stop
+from agent.reader import Looked, Message, Reader, Reload, Stop
 from agent.report import Report
 from agent.settings import AgentSettings
 from agent.ship import Shipper
@@ -28,10 +29,26 @@ from agent.wake import Wake
 from auditship import __version__
 from auditship.errors import AuditshipError, ConfigurationError
 
+if TYPE_CHECKING:
+    from agent.metrics import Metrics
+
 _log = logging.getLogger("auditship.agent")
 
 SIGNAL_WAIT_S = 0.25
 """How often the main thread looks up: for progress, and for a reader that has ended."""
+FIXED: Final = (
+    "state_dir",
+    "agent_id",
+    "host",
+    "block_bytes_max",
+    "line_bytes_max",
+    "window_bytes",
+    "shippers",
+    "open_files_max",
+    "directories_watched_max",
+    "metrics_listen",
+)
+"""Settings that a reload leaves as they are: buffers and the state's promises are built on them."""
 
 
 class IncompleteError(AuditshipError):
@@ -41,18 +58,27 @@ class IncompleteError(AuditshipError):
 class Agent:
     """One agent on one state directory.
 
+    Args:
+        settings: its configuration.
+        once: ends when everything that is there has been shipped.
+        again: reads the configuration again, for SIGHUP.
+
     Raises:
         ConfigurationError: the state directory cannot be used, another agent uses it, or a token cannot be read.
     """
 
-    def __init__(self, settings: AgentSettings, *, once: bool = False) -> None:
+    def __init__(
+        self, settings: AgentSettings, *, once: bool = False, again: Callable[[], AgentSettings] | None = None
+    ) -> None:
         self._settings = settings
+        self._again = again
+        self._is_reload_due = False
         self._system = System()
         self._shippers = [Shipper(settings.indexer, __version__) for _ in range(settings.shippers)]
         self._prepare_state()
         self.id, is_new = self._agent_id()
-        events = Events(settings.state_dir, self.id, settings.host)
-        self.report = Report(events)
+        self._events = Events(settings.state_dir, self.id, settings.host)
+        self.report = Report(self._events)
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         checkpoint = Checkpoint(self._system, settings.state_dir)
@@ -72,7 +98,7 @@ class Agent:
                 report=self.report,
                 unborn_max=min(settings.polled_files_max, open_files_max // 4 + 1),
             ),
-            discovery=Discovery(self._system, settings.watch, own=(GATEWAY, events.path)),
+            discovery=self._discovery(settings),
             tail=tail,
             keeper=self._keeper,
             report=self.report,
@@ -94,15 +120,22 @@ class Agent:
         """
         failures: list[BaseException] = []
         reader = threading.Thread(target=self._guarded, args=(failures,), name="reader", daemon=True)
-        workers = [threading.Thread(target=self._ship, args=(shipper,), daemon=True) for shipper in self._shippers]
+        workers = [threading.Thread(target=self._ship, args=(at,), daemon=True) for at in range(len(self._shippers))]
+        metrics = self._metrics()
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         for thread in (self._keeper, *workers, reader):
             thread.start()
         while reader.is_alive():
             reader.join(SIGNAL_WAIT_S)
             if progress:
                 progress(self.reader.left_bytes)
+            if self._is_reload_due:
+                self._is_reload_due = False
+                self._reload()
+        if metrics is not None:
+            metrics.close()
         self._wake.end()
         self._keeper.end()
         for _ in workers:
@@ -117,11 +150,40 @@ class Agent:
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             failures.append(error)
 
-    def _ship(self, shipper: Shipper) -> None:
-        """A shipper's thread."""
+    def _ship(self, at: int) -> None:
+        """A shipper's thread; a reload may put another shipper in its place between two blocks."""
         while (block := self._outbox.get()) is not None:
-            self._inbox.put(shipper.send(block))
-        shipper.close()
+            self._inbox.put(self._shippers[at].send(block))
+        self._shippers[at].close()
+
+    def _metrics(self) -> Metrics | None:
+        if self._settings.metrics_listen is None:
+            return None
+        from agent.metrics import Metrics  # noqa: PLC0415 - its library takes memory that most agents need not spend
+
+        return Metrics(self._settings.metrics_listen, self.reader, self.report.counts)
+
+    def _discovery(self, settings: AgentSettings) -> Discovery:
+        return Discovery(self._system, settings.watch, own=(GATEWAY, self._events.path))
+
+    def _reload(self) -> None:
+        """Takes the configuration as it is now; a bad one is told, and the old one kept."""
+        if self._again is None:
+            return
+        try:
+            settings = self._again()
+            shippers = [Shipper(settings.indexer, __version__) for _ in self._shippers]
+        except AuditshipError as error:
+            _log.error("not reloaded, everything goes on as before: %s", error)
+            return
+        kept = {name: getattr(self._settings, name) for name in FIXED}
+        changed = [name for name, value in kept.items() if getattr(settings, name) != value]
+        if changed:
+            _log.warning("%s: changed, and taken at the next start only", ", ".join(changed))
+        self._settings = settings.model_copy(update=kept)
+        self._shippers = shippers
+        self._inbox.put(Reload(self._settings, self._discovery(self._settings)))
+        _log.info("reloaded")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """The first signal ends in order; a second one at once."""
@@ -135,6 +197,11 @@ class Agent:
         if allowed < wanted:
             _log.warning("%d files are held open, not open_files_max = %d: ulimit -n is lower", allowed, wanted)
         return allowed
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        """A reload is wished for; the main thread sees to it."""
+        del number, frame
+        self._is_reload_due = True
 
     def _prepare_state(self) -> None:
         """The state directory, ours alone."""

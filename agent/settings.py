@@ -97,6 +97,8 @@ class AgentSettings(Settings):
     directories_watched_max: int = Field(default=64, ge=0, le=10_000)
     polled_files_max: int = Field(default=250, ge=1, le=100_000)
     """Files looked at between scans: those that grew last."""
+    metrics_listen: str | None = Field(default=None, pattern=r"^[^\s:/]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")
+    """Where Prometheus may ask, such as 127.0.0.1:9464; none: nowhere."""
     report_interval_s: float = Field(default=60.0, gt=0, le=86_400)
     """How often the agent says in its log, and with a heartbeat in its own record, how far it is."""
 

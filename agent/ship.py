@@ -7,8 +7,11 @@ here: they are the reader's decision.
 
 from __future__ import annotations
 
+import logging
 import ssl
+import time
 from enum import Enum
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import orjson
@@ -21,6 +24,10 @@ from auditship.errors import ConfigurationError
 from auditship.settings import read_secret
 
 ANSWER_BYTES_MAX: Final = 65_536
+CREDENTIALS_INTERVAL_S: Final = 5.0
+"""How often the files of token and certificates are looked at; at once after a refusal."""
+
+_log = logging.getLogger("auditship.agent")
 
 
 class Verdict(Enum):
@@ -54,6 +61,9 @@ _VERDICTS: Final = {400: Verdict.MALFORMED, 413: Verdict.TOO_LARGE, 429: Verdict
 class Shipper:
     """One connection to an indexer, used by one thread.
 
+    Token, certificate and authorities are read again when their files have been replaced; what cannot be read then leaves those
+    in use, and is told.
+
     Raises:
         ConfigurationError: the token, certificate or authority cannot be read.
     """
@@ -67,12 +77,15 @@ class Shipper:
             "Content-Type": "application/x-ndjson",
             "User-Agent": f"auditship/{version}",
         }
-        self._token = read_secret(settings.token_file) if settings.token_file else None
-        timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.answer_timeout_s)
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=timeout, ssl_context=_tls(settings))
+        files = (settings.token_file, settings.ca_file, settings.client_certificate, settings.client_key)
+        self._files = [each for each in files if each is not None]
+        self._stamps = _stamps(self._files)
+        self._look_at = time.monotonic() + CREDENTIALS_INTERVAL_S
+        self._token, self._pool = _credentials(settings)
 
     def send(self, block: Block) -> Outcome:
         """Sends a block once."""
+        self._refresh()
         url = self._urls[self._at]
         headers = {**self._headers, **block.header.to_headers()}
         if self._token is not None:
@@ -88,12 +101,13 @@ class Shipper:
                 answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._at = (self._at + 1) % len(self._urls)
+            self._look_at = 0.0
             return Outcome(block, Verdict.UNKNOWN, f"{url}: {_said(error)}")
         outcome = _outcome(block, answer.status, data, answer.headers.get("Retry-After"))
         if outcome.verdict is Verdict.STORED:
             return outcome
         if answer.status == 401:  # noqa: PLR2004
-            self._read_token_again()
+            self._look_at = 0.0
         if outcome.verdict in (Verdict.UNKNOWN, Verdict.BUSY):
             self._at = (self._at + 1) % len(self._urls)
         return outcome._replace(detail=f"{url}: {outcome.detail}")
@@ -102,13 +116,40 @@ class Shipper:
         """Lets the connection go."""
         self._pool.clear()
 
-    def _read_token_again(self) -> None:
-        """A token may have been replaced; a file that cannot be read now leaves the old one."""
-        if self._settings.token_file:
-            try:
-                self._token = read_secret(self._settings.token_file)
-            except ConfigurationError:
-                return
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + CREDENTIALS_INTERVAL_S
+        stamps = _stamps(self._files)
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            token, pool = _credentials(self._settings)
+        except ConfigurationError as error:
+            _log.error("%s; what was read before is still in use", error)
+            return
+        self._pool.clear()
+        self._token, self._pool = token, pool
+
+
+def _credentials(settings: IndexerSettings) -> tuple[str | None, urllib3.PoolManager]:
+    token = read_secret(settings.token_file) if settings.token_file else None
+    timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.answer_timeout_s)
+    return token, urllib3.PoolManager(maxsize=1, retries=False, timeout=timeout, ssl_context=_tls(settings))
+
+
+def _stamps(files: list[Path]) -> list[tuple[int, int, int] | None]:
+    """What tells that a file was replaced or written; none of one that is not there."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in files:
+        try:
+            info = path.stat()
+            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _outcome(block: Block, status: int, data: bytes, retry_after: str | None) -> Outcome:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http import HTTPStatus
 
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from auditship.block import PATH, BlockError, BlockHeader
 from indexer import web
 from indexer.access import Access
+from indexer.metrics import CONTENT_TYPE, Metrics
 from indexer.pipeline import Pipeline
 from indexer.receive import Refusal, check_size, open_block
 from indexer.settings import IndexerSettings
@@ -46,10 +48,12 @@ class Indexer:
         self.reader = reader
         self.upkeep = upkeep
         self.access = Access(settings)
+        self.metrics = Metrics()
         self._in_flight_bytes = 0
 
     async def take_block(self, request: Request) -> Response:
         """``POST /v1/blocks``."""
+        began = time.perf_counter()
         header = BlockHeader.from_headers(request.headers)
         sender = self.access.sender(request.headers.get("Authorization"), header)
         check_size(header, block_bytes_max=self.settings.block_bytes_max)
@@ -57,6 +61,7 @@ class Indexer:
             body = await self._body(request, header.length + BODY_SLACK_BYTES)
             data = open_block(header, request.headers.get("Content-Encoding", ""), body)
             receipt = await self.pipeline.take(header, data, sender=sender.name, organizations=sender.organizations)
+        self.metrics.stored(header, receipt, time.perf_counter() - began)
         return _json(receipt)
 
     @contextlib.contextmanager
@@ -65,10 +70,12 @@ class Indexer:
         if self._in_flight_bytes and self._in_flight_bytes + length > self.settings.in_flight_bytes_max:
             raise Refusal(429, f"{self._in_flight_bytes} bytes are under way", retry_after_s=0.2)
         self._in_flight_bytes += length
+        self.metrics.in_flight(self._in_flight_bytes)
         try:
             yield
         finally:
             self._in_flight_bytes -= length
+            self.metrics.in_flight(self._in_flight_bytes)
 
     async def _body(self, request: Request, bytes_max: int) -> bytes:
         """The request's body, not longer than it may be and not later than it may come."""
@@ -89,6 +96,11 @@ class Indexer:
         """``GET /healthz``: this process answers."""
         del request
         return _json({"status": "ok"})
+
+    async def show_metrics(self, request: Request) -> Response:
+        """``GET /metrics``: what all workers have counted, for whoever may search."""
+        self.access.check_reader(request.headers.get("Authorization"))
+        return Response(await asyncio.to_thread(self.metrics.text), media_type=CONTENT_TYPE)
 
     async def ready(self, request: Request) -> Response:
         """``GET /readyz``: the store could take a block now."""
@@ -117,6 +129,17 @@ def answering(indexer: Indexer, handler: Handler) -> Handler:
     return answer
 
 
+def counting(indexer: Indexer, handler: Handler) -> Handler:
+    """A handler whose answers are counted."""
+
+    async def answer(request: Request) -> Response:
+        response = await handler(request)
+        indexer.metrics.answered(response.status_code)
+        return response
+
+    return answer
+
+
 def application(indexer: Indexer) -> Starlette:
     """The routes of a worker, which closes its store when it ends."""
 
@@ -133,9 +156,10 @@ def application(indexer: Indexer) -> Starlette:
             indexer.reader.close()
 
     routes = [
-        Route(PATH, answering(indexer, indexer.take_block), methods=["POST"]),
+        Route(PATH, counting(indexer, answering(indexer, indexer.take_block)), methods=["POST"]),
         Route("/healthz", answering(indexer, indexer.health)),
         Route("/readyz", answering(indexer, indexer.ready)),
+        Route("/metrics", answering(indexer, indexer.show_metrics)),
         *(Route(path, answering(indexer, handler)) for path, handler in web.routes(indexer.reader, indexer.access)),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

@@ -88,6 +88,8 @@ class IndexerSettings(Settings):
     """The largest uncompressed block; a larger one is answered with 413."""
     in_flight_bytes_max: int = Field(default=64 * MIB, ge=MIB)
     """Uncompressed bytes under way in one worker; beyond it the answer is 429."""
+    connections_max: int = Field(default=2048, ge=8, le=1_000_000)
+    """Connections to one worker; beyond them the answer is 503."""
     request_timeout_s: float = Field(default=60.0, gt=0, le=3600)
     """How long a client may take to send a block."""
     store: StoreSettings = StoreSettings()

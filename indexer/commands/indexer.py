@@ -1,18 +1,39 @@
-"""``auditship indexer``: the server's process, and its workers."""
+"""``auditship indexer``: the server's process, and its workers.
+
+SIGHUP reads the configuration again. If it is good, workers that use it take the place of those that do not, with the same
+listening socket: no connection is refused meanwhile. If it is not, that is logged, and everything goes on as before.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import socket
 import ssl
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Final
 
 import click
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from auditship.errors import AuditshipError
 from auditship.log import configure
 from auditship.settings import load
 from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
+from indexer.certificate import tls_context
+from indexer.metrics import share_directory
+from indexer.protocol import Protocol
 from indexer.settings import IndexerSettings
+
+SOCKET_VARIABLE: Final = "AUDITSHIP_LISTENING_SOCKET"
+"""Tells a program that takes its own place which descriptor listens already, and where."""
+
+_log = logging.getLogger("auditship.indexer")
 
 
 @click.command()
@@ -25,34 +46,117 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
     \b
     auditship indexer --config /etc/auditship/indexer.toml
     auditship indexer --config indexer.toml --check
+
+    SIGHUP reads the configuration again; a bad one is told, and the old one kept.
     """
-    settings = load(IndexerSettings, config)
-    builder_of(settings.enrichment, places_of(settings.enrichment), retention=settings.store.retention)
+    settings = _checked(config)
     if check:
         click.echo("the configuration is good")
         return
     configure()
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    server = _server(settings, workers or settings.workers)
+    listening = _inherited(settings.listen) or server.bind_socket()
+    if server.workers > 1:
+        with share_directory():
+            _Supervisor(server, [listening], lambda: _is_good(config)).run()
+    else:
+        _serve_alone(server, listening, settings.listen, lambda: _is_good(config))
+
+
+def _checked(config: Path | None) -> IndexerSettings:
+    """The configuration, and everything it names tried."""
+    settings = load(IndexerSettings, config)
+    builder_of(settings.enrichment, places_of(settings.enrichment), retention=settings.store.retention)
+    return settings
+
+
+def _is_good(config: Path | None) -> bool:
+    """Whether what the configuration says now could be used; told, if it could not."""
+    try:
+        _checked(config)
+    except AuditshipError as error:
+        _log.error("not reloaded, everything goes on as before: %s", error)
+        return False
+    _log.info("the configuration is good; reloading")
+    return True
+
+
+def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
     host, port = settings.host_port
-    uvicorn.run(
+    return uvicorn.Config(
         "indexer.assemble:create",
         factory=True,
         host=host,
         port=port,
-        workers=workers or settings.workers,
+        workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=settings.connections_max,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=30,
+        timeout_worker_healthcheck=30,
         ssl_certfile=settings.certificate_file,
         ssl_keyfile=str(settings.certificate_key_file) if settings.certificate_key_file else None,
         ssl_ca_certs=str(settings.client_ca_file) if settings.client_ca_file else None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca_file else ssl.CERT_NONE,
+        ssl_context_factory=tls_context if settings.certificate_file else None,
     )
+
+
+class _Supervisor(Multiprocess):
+    """Several workers; at SIGHUP each is replaced in turn, the new one being ready before the old one ends."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], is_good: Callable[[], bool]) -> None:
+        super().__init__(config, sockets)
+        self._is_good = is_good
+
+    def handle_hup(self) -> None:
+        """A reload, if the configuration is good."""
+        if self._is_good():
+            super().handle_hup()
+
+
+def _serve_alone(config: uvicorn.Config, listening: socket.socket, listen: str, is_good: Callable[[], bool]) -> None:
+    """One worker, in this process; at SIGHUP the program takes its own place and goes on with the same socket."""
+    server = uvicorn.Server(config)
+    is_again = False
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        nonlocal is_again
+        del number, frame
+        if is_good():
+            is_again = server.should_exit = True
+
+    signal.signal(signal.SIGHUP, hang_up)
+    kept = os.dup(listening.fileno())
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        return
+    if is_again:
+        os.set_inheritable(kept, True)
+        os.environ[SOCKET_VARIABLE] = f"{kept} {listen}"
+        os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+    if not server.started:
+        sys.exit(1)
+
+
+def _inherited(listen: str) -> socket.socket | None:
+    """The listening socket that the program before us left, if it listens where we are to listen."""
+    number, _, where = os.environ.pop(SOCKET_VARIABLE, "").partition(" ")
+    if not number:
+        return None
+    listening = socket.socket(fileno=int(number))
+    listening.set_inheritable(False)
+    if where == listen:
+        return listening
+    listening.close()
+    return None

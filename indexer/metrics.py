@@ -1,0 +1,92 @@
+"""What an indexer counts, for Prometheus: ``GET /metrics`` on the indexer's own port, for whoever may search.
+
+Several worker processes count in files of their own in a directory that they share; whichever of them is asked adds them up.
+Counted per block, never per line.
+
+    auditship_indexer_blocks_total{answer}         blocks by HTTP status
+    auditship_indexer_redelivered_blocks_total     blocks that said they may have been delivered before
+    auditship_indexer_lines_total{outcome}         lines: created, duplicate, rejected
+    auditship_indexer_bytes_total                  uncompressed bytes of blocks that were stored
+    auditship_indexer_block_seconds                from a block's first byte to its receipt
+    auditship_indexer_in_flight_bytes              uncompressed bytes under way
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from auditship.block import BlockHeader, Receipt
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+
+DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's: it has to be set before the library is imported."""
+BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def share_directory() -> tempfile.TemporaryDirectory[str]:
+    """Makes the directory that workers share, until the result is let go. Call it before any worker is started."""
+    directory = tempfile.TemporaryDirectory(prefix="auditship-metrics-")
+    os.environ[DIRECTORY_VARIABLE] = directory.name
+    return directory
+
+
+class Metrics:
+    """One worker's counters."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # noqa: PLC0415 - see DIRECTORY_VARIABLE
+
+        registry = CollectorRegistry()
+        self._registry = registry
+        name = "auditship_indexer_"
+        self._blocks: Counter = Counter(f"{name}blocks", "Blocks by HTTP status.", ["answer"], registry=registry)
+        self._redelivered: Counter = Counter(
+            f"{name}redelivered_blocks", "Blocks that may have been delivered before.", registry=registry
+        )
+        lines = Counter(f"{name}lines", "Lines by what became of them.", ["outcome"], registry=registry)
+        self._created, self._duplicates, self._rejected = (
+            lines.labels(outcome) for outcome in ("created", "duplicate", "rejected")
+        )
+        self._bytes: Counter = Counter(f"{name}bytes", "Uncompressed bytes of stored blocks.", registry=registry)
+        self._seconds: Histogram = Histogram(
+            f"{name}block_seconds", "From a block's first byte to its receipt.", buckets=BUCKETS_S, registry=registry
+        )
+        self._in_flight: Gauge = Gauge(
+            f"{name}in_flight_bytes", "Uncompressed bytes under way.", registry=registry, multiprocess_mode="livesum"
+        )
+
+    def answered(self, status: int) -> None:
+        """A block was answered."""
+        self._blocks.labels(str(status)).inc()
+
+    def stored(self, header: BlockHeader, receipt: Receipt, took_s: float) -> None:
+        """A block was stored."""
+        self._created.inc(receipt.documents)
+        self._duplicates.inc(receipt.duplicates)
+        self._rejected.inc(receipt.rejected)
+        self._bytes.inc(header.length)
+        self._seconds.observe(took_s)
+        if header.redelivered:
+            self._redelivered.inc()
+
+    def in_flight(self, size: int) -> None:
+        """So many bytes are under way now."""
+        self._in_flight.set(size)
+
+    def text(self) -> bytes:
+        """All workers' sums, in Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see DIRECTORY_VARIABLE
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        if not os.environ.get(DIRECTORY_VARIABLE):
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        collect: Callable[[CollectorRegistry], object] = MultiProcessCollector
+        collect(registry)
+        return generate_latest(registry)

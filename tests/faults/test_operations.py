@@ -1,0 +1,197 @@
+"""What an operator does to running programs: reloads them, replaces certificates and tokens, asks how they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+from product import Product, free_port
+from receiver import Receiver
+from shipping import append, arrived, lines, product_for, until
+
+from auditship.sample import Sample
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def shipping(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
+    with product_for(receiver, tmp_path) as product:
+        yield product
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Iterator[Product]:
+    with Product(tmp_path) as product:
+        yield product
+
+
+def hang_up(process: subprocess.Popen[bytes]) -> None:
+    """Asks a program to read its configuration again."""
+    os.kill(process.pid, signal.SIGHUP)
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_an_agent_takes_new_files_at_a_reload_and_keeps_what_it_knows(shipping: Product, receiver: Receiver) -> None:
+    append(shipping.logs / "web.jsonl", lines(0, 20))
+    agent = shipping.start_agent()
+    arrived(shipping, receiver, lines(0, 20))
+    append(shipping.logs / "jobs.log", lines(100, 20))
+    with (shipping.home / "agent.toml").open("a") as config:
+        config.write('[[watch]]\ngateway = "jobs"\npaths = ["logs/jobs.log"]\n')
+    hang_up(agent)
+    arrived(shipping, receiver, lines(0, 20) + lines(100, 20))
+    append(shipping.logs / "web.jsonl", lines(20, 20))
+    arrived(shipping, receiver, lines(0, 40) + lines(100, 20))
+    assert {header.gateway for header in receiver.seen} == {"web", "jobs"}
+    assert len({header.stream for header in receiver.seen}) == 2
+
+
+def test_a_bad_configuration_is_told_at_a_reload_and_the_old_one_kept(shipping: Product, receiver: Receiver) -> None:
+    agent = shipping.start_agent()
+    append(shipping.logs / "web.jsonl", lines(0, 20))
+    arrived(shipping, receiver, lines(0, 20))
+    config = shipping.home / "agent.toml"
+    config.write_text("scan_intervall_s = 1\n" + config.read_text())
+    hang_up(agent)
+    until(lambda: "not reloaded" in shipping.said("agent"), lambda: shipping.said("agent"))
+    assert "unknown key 'scan_intervall_s'" in shipping.said("agent")
+    append(shipping.logs / "web.jsonl", lines(20, 20))
+    arrived(shipping, receiver, lines(0, 40))
+    assert agent.poll() is None
+
+
+def test_what_a_reload_cannot_change_is_told(shipping: Product, receiver: Receiver) -> None:
+    agent = shipping.start_agent()
+    append(shipping.logs / "web.jsonl", lines(0, 20))
+    arrived(shipping, receiver, lines(0, 20))
+    replace_in(shipping.home / "agent.toml", 'state_dir = "state"', 'state_dir = "elsewhere"')
+    hang_up(agent)
+    until(lambda: "state_dir: changed" in shipping.said("agent"), lambda: shipping.said("agent"))
+    assert not (shipping.home / "elsewhere").exists()
+
+
+def test_a_token_that_was_replaced_is_used_without_a_restart(tmp_path: Path, receiver: Receiver) -> None:
+    product = Product(tmp_path, agent="refused_interval_s = 0.2")
+    config = product.home / "agent.toml"
+    token = tmp_path / "token"
+    token.write_text("the first")
+    token.chmod(0o600)
+    replace_in(config, f":{product.port}", f":{receiver.port}")
+    replace_in(config, "[indexer]\n", '[indexer]\ntoken_file = "token"\n')
+    with product:
+        product.start_agent()
+        append(product.logs / "web.jsonl", lines(0, 20))
+        arrived(product, receiver, lines(0, 20))
+        receiver.decide = lambda *_: None if receiver.authorizations[-1] == "Bearer the second" else (401, {}, b"{}")
+        append(product.logs / "web.jsonl", lines(20, 20))
+        until(lambda: "401" in product.said("agent"), lambda: product.said("agent"))
+        token.write_text("the second")
+        arrived(product, receiver, lines(0, 40))
+
+
+def metrics(url: str) -> dict[str, float]:
+    """What Prometheus would read."""
+    answer = urllib3.PoolManager().request("GET", f"{url}/metrics", retries=False)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) ([0-9.e+-]+)$", answer.data.decode(), re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_both_sides_tell_prometheus_what_became_of_lines(tmp_path: Path, workers: int) -> None:
+    port = free_port()
+    with Product(tmp_path, agent=f'metrics_listen = "127.0.0.1:{port}"') as product:
+        product.start_indexer("--workers", str(workers))
+        agent = product.start_agent()
+        until(lambda: is_listening(port), lambda: product.said("agent"))
+        append(product.logs / "web.jsonl", [*Sample(1).lines("web", 50), b"no event\n"])
+        append(product.logs / "cli.jsonl", list(Sample(2).lines("cli", 50)))
+        product.await_stored(100)
+        until(lambda: metrics(f"http://127.0.0.1:{port}")["auditship_agent_rejected_total"] == 1, lambda: product.said("agent"))
+        told = metrics(f"http://127.0.0.1:{port}")
+        assert told['auditship_agent_streams{gateway="web"}'] == 1
+        assert told['auditship_agent_lag_bytes{gateway="web"}'] == 0
+        assert told["auditship_agent_documents_total"] >= 100
+        answers = [metrics(product.url) for _ in range(5)]  # whichever worker is asked
+        for told in answers:
+            assert told['auditship_indexer_lines_total{outcome="rejected"}'] == 1
+            assert told['auditship_indexer_lines_total{outcome="created"}'] >= 100
+            assert told['auditship_indexer_blocks_total{answer="200"}'] == told["auditship_indexer_block_seconds_count"] >= 2
+            assert told["auditship_indexer_in_flight_bytes"] == 0
+        http = urllib3.PoolManager()
+        for url in (product.url, f"http://127.0.0.1:{port}"):
+            assert http.request("GET", f"{url}/healthz").status == http.request("GET", f"{url}/readyz").status == 200
+        assert product.stop(agent) == 0
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_indexer_reloads_under_load_without_refusing_a_connection(product: Product, workers: int) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = {workers}\n{config.read_text()}")
+    indexer = product.start_indexer()
+    rules = product.home / "rules.toml"
+    written: list[bytes] = []
+    product.start_agent()
+    sample = Sample(3, numbered=True)
+
+    def write(count: int) -> None:
+        more = list(sample.lines("web", count))
+        written.extend(more)
+        append(product.logs / "web.jsonl", more)
+
+    write(500)
+    product.await_stored(500)
+    rules.write_text("nonsense = [")
+    config.write_text(config.read_text() + '[enrichment]\nseverity_rules = "rules.toml"\n')
+    hang_up(indexer)
+    until(lambda: "not reloaded" in product.said("indexer"), lambda: product.said("indexer"))
+    write(100)
+    product.await_stored(600)
+    rules.write_text('[[rule]]\naction = ["*"]\nseverity = "critical"\nreason = "by the new rules"\n')
+    hang_up(indexer)
+    deadline = time.monotonic() + 60
+    while not product.export('event.reason:"by the new rules"'):
+        assert time.monotonic() < deadline, product.said("indexer")
+        write(50)
+        with socket.create_connection(("127.0.0.1", product.port), 10):
+            time.sleep(0.1)
+    found = product.await_stored(len(written))
+    assert sorted(each["event"]["original"].encode() + b"\n" for each in found) == sorted(written)
+    assert indexer.poll() is None
+
+
+def test_a_request_whose_headers_do_not_come_is_closed_and_others_are_served(product: Product) -> None:
+    product.start_indexer()
+    with (
+        socket.create_connection(("127.0.0.1", product.port), 10) as silent,
+        socket.create_connection(("127.0.0.1", product.port), 10) as slow,
+    ):
+        slow.sendall(b"POST /v1/blocks HTTP/1.1\r\nHost: localhost\r\n")
+        assert urllib3.PoolManager().request("GET", f"{product.url}/healthz").status == 200
+        for each in (silent, slow):
+            each.settimeout(30)
+            assert each.recv(100) == b""
