@@ -160,8 +160,6 @@ class Reader:
                 self._report.event("start", {"type": "agent"})
             while not self._is_over():
                 self._turn()
-            if not self._once:
-                self._report.event("stop", {"type": "agent"})
             self._save_last()
         finally:
             self._report.summary()
@@ -191,8 +189,7 @@ class Reader:
             if now >= self._poll_at:
                 self._poll(now)
         self._send_again(now)
-        if self._stop_at is None:
-            self._fill(now)
+        self._fill(now)
         self._save(now)
         if now >= self._report_at:
             self._beat(now)
@@ -210,6 +207,7 @@ class Reader:
         self._report.event(
             "heartbeat",
             {"type": "agent"},
+            interval_s=self._settings.report_interval_s,
             streams=len(streams),
             lag_bytes=sum(stream.lag_bytes for stream in behind),
             lag_s=round(max((now - stream.caught_up_at_s for stream in behind), default=0.0), 1),
@@ -262,11 +260,29 @@ class Reader:
                 self._scan_at = 0.0
                 self._report_at = min(self._report_at, now + self._settings.report_interval_s)
             case Stop():
-                self._stop_at = self._stop_at or now + self._settings.shutdown_timeout_s
+                if self._stop_at is None:
+                    self._stop(now)
+
+    def _stop(self, now: float) -> None:
+        """Reads no more; but that it has ended, and in order, is still told."""
+        self._stop_at = now + self._settings.shutdown_timeout_s
+        self._ready.clear()
+        if not self._once:
+            self._report.event("stop", {"type": "agent"})
+            for stream in self._own_record():
+                stream.is_ready = False
+                self._look_at_open(stream, now)
+
+    def _own_record(self) -> list[Stream]:
+        return [stream for stream in self._catalogue.streams.values() if stream.gateway == GATEWAY and stream.listed]
 
     def _is_over(self) -> bool:
         if self._stop_at is not None:
-            return not self._sending or self._clock() >= self._stop_at
+            now = self._clock()
+            is_told = now < self._pause_until or all(
+                stream.lag_bytes <= 0 or stream.halted or stream.refused for stream in self._own_record()
+            )
+            return (not self._sending and is_told) or now >= self._stop_at
         if not self._once or not self._has_scanned or self._is_saving:
             return False
         if self._clock() - self._moved_at > self._settings.give_up_s:
@@ -435,6 +451,8 @@ class Reader:
         while self._ready and self._has_room(now):
             stream = self._ready.popleft()
             stream.is_ready = False
+            if self._stop_at is not None and stream.gateway != GATEWAY:
+                continue
             if self._may_read(stream, now) and (block := self._read(stream, now)) is not None:
                 stream.advance(block)
                 self._held_bytes += len(block.body)

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "lint": ("auditship.lint:lint", "Check log files line by line, before a gateway ships."),
     "search": ("indexer.commands.search:search", "Find events."),
     "setup": ("indexer.commands.setup:setup", "Install templates, policies, roles and keys in Elasticsearch."),
+    "status": ("indexer.commands.status:status", "Show agents, their lag, rejected lines and gaps."),
     "tail": ("indexer.commands.tail:tail", "Follow new events."),
     "token": ("indexer.commands.token:token", "Make a token for an agent."),
 }

@@ -53,7 +53,8 @@ def export(query: str, config: Path | None, kind: str, rejected: bool, out: str,
         if kind == "csv":
             target.write(_csv_line(CSV_COLUMNS))
         asked = [query_of(query, filters)]
-        if rejected and not any((query, *filters["severities"], filters["organization"], filters["actor"], filters["action"])):
+        names = ("severities", "datasets", "organization", "actor", "action", "outcome")
+        if rejected and not query and not any(filters[name] for name in names):
             asked.append(query_of(query, filters, datasets=(REJECTED,)))
         for each in asked:
             for hit in reader.scan(each):

@@ -23,6 +23,9 @@ _OPTIONS = (
     click.option("--since", type=When(), help="From then on: 24h, 7d or 2026-11-23T10:00:00Z."),
     click.option("--until", type=When(), help="Before then."),
     click.option("--severity", "severities", multiple=True, type=click.Choice(["info", "warning", "critical"])),
+    click.option(
+        "--dataset", "datasets", multiple=True, help="A gateway, or: rejected, agent, alert. All gateways unless given."
+    ),
     click.option("--organization", help="An organisation's id."),
     click.option("--actor", help="A person's or token's id, name or e-mail."),
     click.option("--action", help="An action, such as project.update."),
@@ -44,7 +47,7 @@ def query_of(text: str, filters: dict[str, Any], *, datasets: tuple[str, ...] = 
         since_ms=filters["since"],
         until_ms=filters["until"],
         severities=filters["severities"],
-        datasets=datasets,
+        datasets=datasets or filters["datasets"],
         organization=filters["organization"],
         actor=filters["actor"],
         action=filters["action"],

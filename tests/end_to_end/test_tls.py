@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,3 +151,42 @@ def test_a_token_is_asked_for_and_is_for_its_gateways_and_organisations_only(pro
     others = [each["audit"]["rejection"] for each in found if each["event"]["kind"] != "event"]
     assert {each["pointer"] for each in others} == {"/organization/id"}
     assert secret not in product.said("agent") + product.said("indexer")
+
+
+def test_a_certificate_that_was_replaced_is_shown_to_the_next_client_without_a_restart(
+    product: Product, authority: Authority
+) -> None:
+    start_indexer(product)
+    append(product.logs / "web.jsonl", list(Sample(1).lines("web", 5)))
+    product.ship()
+    before = ssl.get_server_certificate(("localhost", product.port))
+    authority.sign("server")
+    until(lambda: ssl.get_server_certificate(("localhost", product.port)) != before, lambda: product.said("indexer"))
+    renewed = ssl.get_server_certificate(("localhost", product.port))
+    (authority.folder / "server.key").write_text("no key")
+    until(lambda: "the certificate from before is still in use" in product.said("indexer"), lambda: product.said("indexer"))
+    assert ssl.get_server_certificate(("localhost", product.port)) == renewed
+    append(product.logs / "web.jsonl", list(Sample(2).lines("web", 5)))
+    product.ship()
+    assert len(product.export()) == 10
+
+
+def test_an_agent_takes_its_own_renewed_certificate_and_another_authority_without_a_restart(
+    product: Product, authority: Authority, tmp_path: Path
+) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    other = Authority(folder, "other")
+    certificate, key = other.sign("client")
+    config = product.home / "indexer.toml"
+    config.write_text(f'client_ca_file = "{authority.certificate}"\n{config.read_text()}')
+    configure(product, ca_file=authority.certificate, client_certificate=certificate, client_key=key)
+    start_indexer(product)
+    append(product.logs / "web.jsonl", list(Sample(1).lines("web", 5)))
+    product.start_agent()
+    until(lambda: "localhost" in product.said("agent"), lambda: product.said("agent"))
+    assert product.export() == []
+    good, good_key = authority.sign("client")
+    key.write_bytes(good_key.read_bytes())
+    certificate.write_bytes(good.read_bytes())
+    product.await_stored(5)

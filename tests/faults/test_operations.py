@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -195,3 +198,57 @@ def test_a_request_whose_headers_do_not_come_is_closed_and_others_are_served(pro
         for each in (silent, slow):
             each.settimeout(30)
             assert each.recv(100) == b""
+
+
+def status(product: Product) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "auditship.cli", "status", "--config", "indexer.toml", "--json"]
+    done = subprocess.run(command, cwd=product.home, capture_output=True, check=False, timeout=60)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_status_tells_of_agents_that_are_well_stopped_or_silent_and_of_gaps(tmp_path: Path) -> None:
+    with Product(tmp_path, agent='agent_id = "gw-1"\nreport_interval_s = 2') as product:
+        product.start_indexer()
+        agent = product.start_agent()
+        sample = Sample(1)
+        append(
+            product.logs / "web.jsonl", [*(sample.line("web", time.time_ns() // 1_000_000) for _ in range(50)), b"no event\n"]
+        )
+        product.await_stored(50)
+        until(lambda: [each["lag_bytes"] for each in status(product)[1]["agents"]] == [0], lambda: status(product))
+        code, told = status(product)
+        assert (code, told["good"], told["events"], told["rejected"], told["gaps"], told["halts"]) == (0, True, 50, 1, 0, 0)
+        assert [(each["id"], each["state"], each["streams"]) for each in told["agents"]] == [("gw-1", "ok", 1)]
+        product.kill(agent)
+        until(lambda: status(product)[1]["agents"][0]["state"] == "silent", lambda: status(product))
+        assert status(product)[0] == 1
+        agent = product.start_agent()
+        until(lambda: status(product)[1]["agents"][0]["state"] == "ok", lambda: status(product))
+        product.stop(agent)
+        until(lambda: status(product)[1]["agents"][0]["state"] == "stopped", lambda: status(product))
+        assert status(product)[0] == 0
+
+
+def test_status_tells_of_a_gap(tmp_path: Path) -> None:
+    with Product(tmp_path, agent="report_interval_s = 0.1") as product:
+        indexer = product.start_indexer()
+        path = product.logs / "web.jsonl"
+        append(path, list(Sample(1).lines("web", 5)))
+        agent = product.start_agent()
+        product.await_stored(5)
+        product.stop(indexer)
+        unsent = list(Sample(2).lines("web", 50))
+        append(path, unsent)
+        until(lambda: f'"size":{path.stat().st_size}' in checkpoint(product), lambda: checkpoint(product))
+        product.kill(agent)
+        path.unlink()
+        product.start_indexer()
+        product.start_agent()
+        until(lambda: status(product)[1]["gaps"] == 1, lambda: product.said("agent"))
+        code, told = status(product)
+        assert (code, told["gap_bytes"]) == (1, sum(map(len, unsent)))
+
+
+def checkpoint(product: Product) -> str:
+    return (product.home / "state" / "checkpoint").read_text()
