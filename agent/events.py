@@ -31,10 +31,8 @@ class Events:
         self._actor = {"type": "service", "id": agent, "name": f"auditship agent on {host}"}
         self._log = AuditLog(self.path, mode=0o600)
 
-    def write(
-        self, action: str, resource: dict[str, Any], *, reason: str = "", is_failure: bool = False, **fields: Any
-    ) -> None:
-        """Adds an event; ``fields`` come into ``audit.extra``.
+    def write(self, action: str, *, reason: str = "", is_failure: bool = False, **fields: Any) -> None:
+        """Adds an event: ``timestamp`` and ``resource``, and ``fields``, which come into ``audit.extra``.
 
         Raises:
             OSError: it could not be written.
@@ -43,7 +41,6 @@ class Events:
             organization={"id": "auditship", "name": "auditship"},
             actor=self._actor,
             action=f"agent.{action}",
-            resource=resource,
             status="failure" if is_failure else "success",
             **({"reason": reason} if reason else {}),
             **fields,

@@ -6,12 +6,16 @@ Gaps and alarms are logged at once; everything else is a number in a line now an
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from agent.events import Events
 from agent.stream import Stream
 from auditship.block import Receipt
+
+UNWRITTEN_MAX: Final = 1000
 
 _log = logging.getLogger("auditship.agent")
 
@@ -39,6 +43,8 @@ class Report:
     def __init__(self, events: Events | None = None) -> None:
         self.counts = Counts()
         self._events = events
+        self._unwritten: deque[tuple[str, dict[str, Any]]] = deque(maxlen=UNWRITTEN_MAX)
+        """Events that could not be written yet, the oldest first."""
         self._told: dict[str, str] = {}
         self._last = asdict(self.counts)
 
@@ -81,12 +87,16 @@ class Report:
         self.event("halt", resource, reason=reason, is_failure=True, offset=stream.acknowledged.offset)
 
     def event(self, action: str, resource: dict[str, Any], **fields: Any) -> None:
-        """Adds to the agent's own record; a record that cannot be written is told in the log, and stops nothing."""
+        """Adds to the agent's own record. What cannot be written now is kept and written later, and stops nothing."""
         if self._events is None:
             return
+        self._unwritten.append((action, {"timestamp": datetime.now(UTC), "resource": _shown(resource), **fields}))
         try:
             self._events.rotate()
-            self._events.write(action, _shown(resource), **fields)
+            while self._unwritten:
+                action, event = self._unwritten[0]
+                self._events.write(action, **event)
+                self._unwritten.popleft()
         except OSError as error:
             self.trouble(str(self._events.path), error.strerror or str(error))
         else:

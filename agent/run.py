@@ -224,7 +224,11 @@ class Agent:
             kept = self._system.read(path).decode("ascii", "replace").strip()
         except FileNotFoundError:
             made = self._settings.agent_id or secrets.token_hex(8)
-            self._system.replace(path, f"{made}\n".encode())
+            try:
+                self._system.replace(path, f"{made}\n".encode())
+            except OSError as error:
+                hint = "The agent's id has to be kept before anything is shipped under it."
+                raise ConfigurationError(f"{path}: {error.strerror}", hint) from None
             return made, True
         if self._settings.agent_id not in (None, kept):
             raise ConfigurationError(

@@ -1,10 +1,10 @@
 """Real processes under random faults: ``make faults SEEDS=200`` or ``make faults SEED=1234``.
 
 For each seed: three gateways write, rotate and truncate; an agent ships through two misbehaving proxies to two indexers on one
-store (``--elasticsearch``: the real node, whose data streams roll over meanwhile); processes are killed, stopped and asked to
-end, connections reset, swallowed, cut after delivery and lied to, checkpoints torn. Then everything is healed, and the checker
-demands: each whole line is stored exactly once, or lies in a truncated file for which a gap was told; and nothing is stored
-that was not written.
+store (``--elasticsearch``: the real node, whose data streams roll over meanwhile, and which is killed once); processes are
+killed, stopped and asked to end, connections reset, swallowed, cut after delivery and lied to, checkpoints torn, the disk of
+the agent's state filled (where this user may mount a small one). Then everything is healed, and the checker demands: each whole
+line is stored exactly once, or lies in a truncated file for which a gap was told; and nothing is stored that was not written.
 
 Ends with one line of JSON: ``{"figure": "faults", "seeds": N, "written": N, "lost": 0, "doubled": 0, "fired": {...}}``; the
 status is 0 only if nothing was lost or doubled, and some fault fired.
@@ -32,8 +32,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-import elasticsearch_node
-from elasticsearch_node import Server
+from elasticsearch_node import Cluster, Server
 from gateway import Gateway
 from product import Product, free_port
 from proxy import MODES, Proxy
@@ -75,10 +74,12 @@ class Result:
 class Run:
     """One seed's processes and faults."""
 
-    def __init__(self, seed: int, home: Path, stack: ExitStack, server: Server | None) -> None:
+    def __init__(self, seed: int, home: Path, stack: ExitStack, cluster: Cluster | None) -> None:
         self.chance = random.Random(seed)
-        self.server = server
-        self.store = '[store]\npath = "store"\n' if server is None else _cluster(server, home)
+        self.cluster = cluster
+        self.server = cluster.server if cluster else None
+        self.store = '[store]\npath = "store"\n' if self.server is None else _set_up(self.server, home)
+        self.has_disk = _small_disk(home / "state", stack)
         self.fired: Counter[str] = Counter()
         self.product = stack.enter_context(Product(home, agent=AGENT))
         self.ports = [free_port(), free_port()]
@@ -105,14 +106,19 @@ class Run:
             self.term_indexer, self.freeze_indexer, self.connections, self.connections, self.connections, self.connections,
             self.rotate, self.rotate, self.truncate, self.tear_checkpoint,
         ]  # fmt: skip
+        if self.has_disk:
+            faults += [self.fill_disk] * 2
         if self.server is not None:
             faults += [self.rollover] * 4
+            self.kill_node_at = self.chance.randrange(8)
         for gateway in self.gateways:
             gateway.start()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(self.chance.uniform(0.02, 0.35))
             self.fired[self.chance.choice(faults)()] += 1
+            if self.cluster is not None and self.fired.total() == self.kill_node_at:
+                self.fired[self.kill_node()] += 1
             for proxy in self.proxies:
                 if self.chance.random() < 0.6:
                     proxy.mode = "pass"
@@ -170,6 +176,24 @@ class Run:
         self.indexers[at].wait(30)
         self.indexers[at] = self.start_indexer(at)
         return "term_indexer"
+
+    def fill_disk(self) -> str:
+        """There is no room for the agent's state for a while."""
+        ballast = self.product.home / "state" / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        time.sleep(self.chance.uniform(0.1, 0.8))
+        ballast.unlink(missing_ok=True)
+        return "fill_disk"
+
+    def kill_node(self) -> str:
+        """The Elasticsearch node dies and comes back with what it had made durable."""
+        assert self.cluster is not None
+        (node,) = self.cluster.nodes
+        node.kill()
+        self.cluster.relaunch(node)
+        return "kill_node"
 
     def connections(self) -> str:
         proxy = self.chance.choice(self.proxies)
@@ -259,7 +283,17 @@ def _original(document: dict) -> bytes:
     return base64.b64decode(exact) if exact else document["event"]["original"].encode()
 
 
-def _cluster(server: Server, home: Path) -> str:
+def _small_disk(path: Path, stack: ExitStack) -> bool:
+    """A disk of eight mebibytes at a place, if this user may mount one."""
+    path.mkdir(mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        return False
+    stack.callback(subprocess.run, ["umount", "-l", str(path)], capture_output=True, check=False)
+    return True
+
+
+def _set_up(server: Server, home: Path) -> str:
     """An Elasticsearch with empty data streams; the configuration that names it."""
     with suppress(urllib.error.HTTPError):
         server.request("DELETE", "/_data_stream/logs-audit.*")
@@ -273,13 +307,13 @@ def _cluster(server: Server, home: Path) -> str:
     return f'[store]\nkind = "elasticsearch"\n[elasticsearch]\nurls = {json.dumps(list(server.urls))}\n{ca}{files}'
 
 
-def one(seed: int, seconds: float, server: Server | None) -> Result:
+def one(seed: int, seconds: float, cluster: Cluster | None) -> Result:
     """Runs one seed."""
     result = Result(seed)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"auditship-faults-{seed}-")))
         try:
-            run = Run(seed, home, stack, server)
+            run = Run(seed, home, stack, cluster)
             run.chaos(seconds)
             result.fired = run.fired
             check(run, result)
@@ -293,10 +327,12 @@ def one(seed: int, seconds: float, server: Server | None) -> Result:
 @contextmanager
 def results(seeds: list[int], seconds: float, jobs: int, *, elasticsearch: bool) -> Iterator[Iterator[Result]]:
     """Each seed's result, as they come; a cluster is shared by all, one after another."""
-    with ExitStack() as stack:
-        server = stack.enter_context(elasticsearch_node.server()) if elasticsearch else None
-        pool = stack.enter_context(ProcessPoolExecutor(1 if elasticsearch else jobs))
-        yield pool.map(one, seeds, [seconds] * len(seeds), [server] * len(seeds))
+    if elasticsearch:
+        with Cluster.start() as cluster:
+            yield (one(seed, seconds, cluster) for seed in seeds)
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            yield pool.map(one, seeds, [seconds] * len(seeds), [None] * len(seeds))
 
 
 def main() -> int:
@@ -310,6 +346,8 @@ def main() -> int:
     fresh = random.SystemRandom()
     seeds = [options.seed] if options.seed is not None else [fresh.randrange(10**9) for _ in range(options.seeds)]
     total, bad = Result(0), 0
+    if os.geteuid() != 0:
+        print("full disks are left out: mounting a small one needs root", file=sys.stderr)
     with results(seeds, options.seconds, options.jobs, elasticsearch=options.elasticsearch) as found:
         for result in found:
             total.written += result.written
