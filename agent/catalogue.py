@@ -79,10 +79,19 @@ class Catalogue:
         if (info.st_dev, info.st_ino) != (found.device, found.inode):
             self._system.close(file)  # replaced meanwhile: the next look finds the new one
             return None
-        return self.bear(Unborn(file, found))
+        try:
+            return self.bear(Unborn(file, found))
+        except OSError as error:
+            self._report.trouble(found.path, error.strerror or str(error))
+            self._system.close(file)
+            return None
 
     def bear(self, unborn: Unborn) -> Stream | None:
-        """The stream of an open file, if its first line is complete."""
+        """The stream of an open file, if its first line is complete.
+
+        Raises:
+            OSError: it cannot be read; nothing has changed.
+        """
         found = unborn.found
         key = found.device, found.inode
         info = self._system.fstat(unborn.file)
@@ -90,6 +99,7 @@ class Catalogue:
         first_line = FirstLine.of(head)
         if first_line is None:
             unborn.size = info.st_size
+            self._tell_replaced(key)
             if key in self.unborn or len(self.unborn) < self._unborn_max:
                 self.unborn[key] = unborn
             else:
@@ -107,22 +117,36 @@ class Catalogue:
     def _resumed(self, found: Found, file: int, first_line: FirstLine, size: int) -> Stream:
         """The stream that a file continues, or a new one of the next generation."""
         key = found.device, found.inode
-        past = self.records.take(key)
+        past = self.records.past(key)
         record = past.record if past else None
         if record is not None:
             if self._is_continued(record, file, first_line, size):
+                self.records.take(key)
+                if size < record.size:
+                    reason = "shorter than it was when the agent ended"
+                    self._report.gap(found.path, record.identity.stream(self.agent), size, record.size, reason)
                 stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
                 stream.redelivered_until = size if self._is_uncertain else record.mark.offset + self._window_bytes
                 return stream
-            if record.state == LIVE:
-                path, old = os.fsdecode(record.path), record.identity.stream(self.agent)
-                self._report.gap(path, old, record.mark.offset, None, "truncated or replaced while nobody looked")
+            self._tell_replaced(key)
         if past is not None:
+            self.records.take(key)
             self.records.forget(key, past.generation)
         identity = Identity(found.device, found.inode, past.generation + 1 if past else 0, first_line)
         stream = Stream(self.agent, identity, found.path, found.gateway)
         stream.redelivered_until = size if self._is_uncertain else 0
         return stream
+
+    def _tell_replaced(self, key: Key) -> None:
+        """A file is not what the record of its inode says: what was not shipped of that is a gap, told once."""
+        past = self.records.past(key)
+        if past is None or past.record is None:
+            return
+        record, path = past.record, os.fsdecode(past.record.path)
+        if record.state == LIVE:
+            stream = record.identity.stream(self.agent)
+            self._report.gap(path, stream, record.mark.offset, None, "truncated or replaced while nobody looked")
+        self.records.end(key, record)
 
     def _is_continued(self, record: Record, file: int, first_line: FirstLine, size: int) -> bool:
         """Whether a file is still the stream of a record: all of it must agree, for no part alone is enough."""
@@ -146,9 +170,12 @@ class Catalogue:
         return True
 
     def is_first_line_same(self, stream: Stream) -> bool:
-        """Whether an open stream's file still begins as it did."""
+        """Whether an open stream's file still begins as it did, as far as it can be read."""
         assert stream.file is not None
-        return FirstLine.of(self._head(stream.file)) == stream.identity.first_line
+        try:
+            return FirstLine.of(self._head(stream.file)) == stream.identity.first_line
+        except OSError:
+            return True  # reading on will tell
 
     def supersede(self, stream: Stream, reason: str) -> Stream | None:
         """The file holds something else now: a new stream begins. What was not read of the old one is a gap."""
@@ -167,7 +194,12 @@ class Catalogue:
             return None
         info = self._system.fstat(file)
         found = Found(stream.path, stream.gateway, *key, info.st_size, info.st_mtime_ns)
-        return self.bear(Unborn(file, found))
+        try:
+            return self.bear(Unborn(file, found))
+        except OSError as error:  # the next look will find it
+            self._report.trouble(stream.path, error.strerror or str(error))
+            self._system.close(file)
+            return None
 
     def finish(self, stream: Stream) -> None:
         """A superseded stream has all its answers."""

@@ -14,7 +14,6 @@ import glob
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from fnmatch import translate
 from pathlib import Path
@@ -94,13 +93,13 @@ class Discovery:
                 except OSError as error:
                     troubles.append(Trouble(directory, error.strerror or str(error)))
                     continue
-                for each in self._files(listing.paths, pattern.gateway):
+                for each in self._files(listing.paths, pattern.gateway, troubles):
                     found.setdefault((each.device, each.inode), each)
         return found, troubles
 
     def _listing(self, pattern: _Pattern, directory: str, last: _Listing | None) -> _Listing:
         """The names in a directory that a pattern matches: those of the last look, while they must be the same."""
-        now_ns = time.time_ns()
+        now_ns = self._system.now_ns()
         try:
             info = self._system.stat(directory)
         except (FileNotFoundError, NotADirectoryError):
@@ -117,12 +116,15 @@ class Discovery:
         is_settled = abs(now_ns - info.st_mtime_ns) > SETTLED_NS
         return _Listing(stamp if is_settled else (0, 0, 0), paths)
 
-    def _files(self, paths: list[str], gateway: str) -> Iterator[Found]:
+    def _files(self, paths: list[str], gateway: str, troubles: list[Trouble]) -> Iterator[Found]:
         for path in paths:
             try:
                 info = self._system.stat(path)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # gone meanwhile, or a link that leads nowhere
+            except OSError as error:
+                troubles.append(Trouble(path, error.strerror or str(error)))
+                continue
             if stat.S_ISREG(info.st_mode):
                 yield Found(path, gateway, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 

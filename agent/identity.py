@@ -33,6 +33,10 @@ class FirstLine(NamedTuple):
             end = FIRST_LINE_BYTES_MAX
         return cls(first_line_digest(head[:end]), end)
 
+    def begins(self, data: memoryview) -> bool:
+        """Whether a file whose beginning this is still begins with that line."""
+        return len(data) >= self.length and first_line_digest(bytes(data[: self.length])) == self.digest
+
 
 class Identity(NamedTuple):
     """What makes a stream this one."""

@@ -34,6 +34,19 @@ class NotSaved(NamedTuple):
     took_s: float
 
 
+def saved(checkpoint: Checkpoint, save: Save, window_bytes: int) -> Saved | NotSaved:
+    """Saves, and tells what became of it."""
+    began = time.monotonic()
+    try:
+        if save.is_whole:
+            checkpoint.save(save.records, window_bytes)
+        else:
+            checkpoint.add(save.records)
+    except OSError as error:
+        return NotSaved(str(error), time.monotonic() - began)
+    return Saved(save, time.monotonic() - began)
+
+
 class Keeper(threading.Thread):
     """Saves one checkpoint at a time and tells what became of it.
 
@@ -60,14 +73,5 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
-        while (save := self._jobs.get()) is not None:
-            began = time.monotonic()
-            try:
-                if save.is_whole:
-                    self._checkpoint.save(save.records, self._window_bytes)
-                else:
-                    self._checkpoint.add(save.records)
-            except OSError as error:
-                self._tell(NotSaved(str(error), time.monotonic() - began))
-            else:
-                self._tell(Saved(save, time.monotonic() - began))
+        while (job := self._jobs.get()) is not None:
+            self._tell(saved(self._checkpoint, job, self._window_bytes))

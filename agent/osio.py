@@ -10,7 +10,8 @@ import fcntl
 import os
 import resource
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,40 @@ class System:
         """A whole small file."""
         return path.read_bytes()
 
+    def now_ns(self) -> int:
+        """The wall clock."""
+        return time.time_ns()
+
+    # The state's files: what a test makes fail, tear or forget is one of these calls.
+
+    def create(self, path: Path) -> int:
+        """A new empty file's descriptor for writing."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def open_append(self, path: Path) -> int:
+        """A descriptor that writes at the end of a file that is there."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def open_directory(self, path: Path) -> int:
+        """A directory's descriptor."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def write(self, file: int, data: memoryview) -> int:
+        """Writes some of the data; returns how many bytes."""
+        return os.write(file, data)
+
+    def sync(self, file: int) -> None:
+        """Makes what was written to a file, or the names in a directory, durable."""
+        os.fsync(file)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Gives a file another name; whatever had that name before has lost it."""
+        old.replace(new)
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is something of that name."""
+        return path.exists()
+
     def replace(self, path: Path, *parts: bytes | bytearray, keep: Path | None = None) -> None:
         """Makes a file have these parts as its content, durably: when this returns, a crash of the machine cannot undo it.
 
@@ -83,34 +118,34 @@ class System:
         crash at any point leaves the old content or the new one, under one of the two names.
         """
         beside = path.with_name(path.name + ".new")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            for part in parts:
-                _write_all(file, part)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        if keep is not None and path.exists():
-            path.replace(keep)
-        beside.replace(path)
+        self._write(self.create(beside), parts)
+        if keep is not None and self.exists(path):
+            self.rename(path, keep)
+        self.rename(beside, path)
         self.sync_directory(path.parent)
 
     def append(self, path: Path, data: bytes | bytearray) -> None:
         """Adds to a file that is there, durably. A crash leaves all of it, none, or a part at its end."""
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._write(self.open_append(path), [data])
+
+    def _write(self, file: int, parts: Iterable[bytes | bytearray]) -> None:
+        """Writes everything, durably, and closes."""
         try:
-            _write_all(file, data)
-            os.fsync(file)
+            for part in parts:
+                left = memoryview(part)
+                while left:
+                    left = left[self.write(file, left) :]
+            self.sync(file)
         finally:
-            os.close(file)
+            self.close(file)
 
     def sync_directory(self, path: Path) -> None:
         """Makes a directory's entries durable."""
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = self.open_directory(path)
         try:
-            os.fsync(directory)
+            self.sync(directory)
         finally:
-            os.close(directory)
+            self.close(directory)
 
     def lock(self, path: Path) -> int:
         """Takes a lock that the process holds until it ends; returns the descriptor that carries it.
@@ -125,9 +160,3 @@ class System:
             os.close(file)
             raise
         return file
-
-
-def _write_all(file: int, data: bytes | bytearray) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(file, left) :]

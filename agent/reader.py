@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from agent.block import Block
-from agent.catalogue import Catalogue
+from agent.catalogue import Catalogue, Unborn
 from agent.checkpoint import Record
 from agent.discover import Discovery, Found
 from agent.events import GATEWAY
@@ -145,7 +145,7 @@ class Reader:
         self._is_whole_due = True
         self._flush_at = 0.0
         self._urgent_at = 0.0
-        self._waiting: set[Stream] = set()
+        self._waiting: dict[Stream, None] = {}
         """Streams that may go no further before the checkpoint is durable."""
 
         self._stop_at: float | None = None
@@ -159,7 +159,7 @@ class Reader:
             if not self._once:
                 self._report.event("start", {"type": "agent"})
             while not self._is_over():
-                self._turn()
+                self.turn()
             self._save_last()
         finally:
             self._report.summary()
@@ -181,7 +181,8 @@ class Reader:
 
     # The turn
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """One turn; :meth:`run` takes one after another."""
         now = self._clock()
         if self._stop_at is None:
             if now >= self._scan_at:
@@ -305,14 +306,16 @@ class Reader:
             self._report.trouble(trouble.path, trouble.reason)
         for key, each in found.items():
             self._look_at(key, each, now)
+        hidden = tuple(trouble.path for trouble in troubles)
         for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
-            self._look_at_unlisted(stream, now)
+            if not stream.path.startswith(hidden):  # what could not be looked at is not gone
+                self._look_at_unlisted(stream, now)
         for key in [key for key in self._catalogue.unborn if key not in found]:
-            self._catalogue.release_unborn(key)
-        if not self._has_scanned:
-            self._has_scanned = True
-            for record in self._catalogue.records.missing():
-                self._tell_missing(record)
+            if not self._catalogue.unborn[key].found.path.startswith(hidden):
+                self._catalogue.release_unborn(key)
+        for record in self._catalogue.records.missing(found, hidden):
+            self._tell_missing(record)
+        self._has_scanned = True
         self._watch(self._discovery.directories)
         ended = self._clock()
         self._scan_at = ended + max(self._settings.scan_interval_s, (ended - now) / SCAN_COST_MAX)
@@ -341,6 +344,17 @@ class Reader:
         elif (stream := self._catalogue.discover(found)) is not None:
             self._born(stream, now)
 
+    def _bear(self, unborn: Unborn, now: float) -> bool:
+        """Whether a file without a first line has one now."""
+        try:
+            stream = self._catalogue.bear(unborn)
+        except OSError as error:
+            self._report.trouble(unborn.found.path, error.strerror or str(error))
+            return False
+        if stream is not None:
+            self._born(stream, now)
+        return stream is not None
+
     def _born(self, stream: Stream, now: float) -> None:
         """A stream is new here: the checkpoint has to name it before anything of it is sent."""
         self._is_changed = self._is_urgent = True
@@ -351,7 +365,8 @@ class Reader:
         if stream.listed:
             stream.listed, stream.unlisted_at_s = False, now
         if stream.file is None:
-            self._release(stream)
+            if not stream.outstanding and not stream.rewinding:
+                self._release(stream)
             return
         self._look_at_open(stream, now)
         quiet_since = max(stream.unlisted_at_s, stream.grew_at_s)
@@ -365,8 +380,9 @@ class Reader:
 
     def _release(self, stream: Stream) -> None:
         self._busy.pop(stream, None)
-        self._waiting.discard(stream)
+        self._waiting.pop(stream, None)
         self._catalogue.release(stream)
+        stream.released = True
         self._is_changed = True
 
     def _poll(self, now: float) -> None:
@@ -381,9 +397,8 @@ class Reader:
         for stream in reversed(looked):
             has_grown |= self._look_at_open(stream, now)
         for unborn in list(self._catalogue.unborn.values()):
-            if self._system.fstat(unborn.file).st_size != unborn.size and (born := self._catalogue.bear(unborn)):
-                self._born(born, now)
-                has_grown = True
+            if self._system.fstat(unborn.file).st_size != unborn.size:
+                has_grown |= self._bear(unborn, now)
         interval_s = POLL_INTERVAL_MIN_S if has_grown else self._poll_interval_s * 1.5
         self._poll_interval_s = min(interval_s, self._settings.poll_interval_max_s)
         self._poll_at = now + self._poll_interval_s
@@ -405,8 +420,7 @@ class Reader:
 
     def _grew(self, stream: Stream, size: int, now: float) -> None:
         """A file's size, or its time, is another than before."""
-        if stream.file is not None and size < stream.position.offset:
-            self._supersede(stream, "truncated", now)
+        if stream.file is not None and not self._is_whole(stream, size, now):
             return
         if stream.file is not None and now - stream.grew_at_s > BUSY_S and not self._catalogue.is_first_line_same(stream):
             self._supersede(stream, "overwritten", now)
@@ -419,6 +433,18 @@ class Reader:
         if stream.file is not None:
             self._is_open(stream)
         self._make_ready(stream)
+
+    def _is_whole(self, stream: Stream, size: int, now: float) -> bool:
+        """Whether an open file of this size is still the stream; what was cut off behind the position is a gap."""
+        if size >= stream.size:
+            return True
+        if size < stream.position.offset or not stream.position.offset:
+            self._supersede(stream, "truncated", now)
+            return False
+        if stream.peak > size:
+            self._report.gap(stream.path, stream.id, size, stream.peak, "truncated behind what was read")
+            stream.peak = size
+        return True
 
     def _is_open(self, stream: Stream) -> None:
         """An open file has grown, or was opened: where too many are open, those quiet for longest are closed.
@@ -438,7 +464,7 @@ class Reader:
     # Reading
 
     def _make_ready(self, stream: Stream) -> None:
-        if not stream.is_ready and not stream.halted and not stream.superseded:
+        if not (stream.is_ready or stream.halted or stream.superseded or stream.released):
             stream.is_ready = True
             self._ready.append(stream)
 
@@ -468,7 +494,7 @@ class Reader:
             durable = -self._settings.window_bytes if stream.durable is None else stream.durable
             if stream.position.offset + self._tail.block_bytes_max > durable + self._settings.window_bytes:
                 if durable < stream.acknowledged.offset:  # else an acknowledgement is what it waits for
-                    self._waiting.add(stream)
+                    self._waiting[stream] = None
                     self._is_urgent = True
                 return False
         return not stream.outstanding or stream.ending or stream.unread >= self._tail.block_bytes_max
@@ -478,10 +504,14 @@ class Reader:
         try:
             if stream.file is None:
                 if not self._catalogue.reopen(stream):
+                    self._put_off(stream, now + self._settings.refused_interval_s)
                     return None
                 self._is_open(stream)
             assert stream.file is not None
-            stream.saw(self._system.fstat(stream.file).st_size)
+            size = self._system.fstat(stream.file).st_size
+            if not self._is_whole(stream, size, now):
+                return None
+            stream.saw(size)
             block = self._tail.read(stream)
             if block is None and stream.position.offset < stream.scan_from < stream.size:
                 self._make_ready(stream)  # the end of a long line is looked for in steps
@@ -502,7 +532,7 @@ class Reader:
 
     def _supersede(self, stream: Stream, reason: str, now: float) -> None:
         self._busy.pop(stream, None)
-        self._waiting.discard(stream)
+        self._waiting.pop(stream, None)
         self._is_changed = True
         if (born := self._catalogue.supersede(stream, reason)) is not None:
             self._born(born, now)
@@ -638,7 +668,7 @@ class Reader:
         self._urgent_at = now + saved.took_s
         for stream, offset in saved.save.marks:
             stream.durable = offset
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiting = self._waiting, {}
         for stream in waiting:
             self._make_ready(stream)
 

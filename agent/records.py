@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,8 @@ class Records:
     def __init__(self, agent: str) -> None:
         self._agent = agent
         self._past: OrderedDict[Key, Past] = OrderedDict()
+        self._awaited: dict[Key, Record] = {}
+        """Streams that were live when the agent ended, and that no file has turned out to be yet."""
         self._lines: dict[tuple[int, int, int], bytes] = {}
         """What the next save adds for streams that are no longer live."""
         self._touched: dict[Stream, None] = {}
@@ -47,25 +49,41 @@ class Records:
         past = self._past.get(key)
         if past is not None and past.generation > record.identity.generation:
             return
+        is_over = record.state in (ENDED, SUPERSEDED)
+        line = encode(self._stream(record), ENDED if is_over else record.state)
+        self._past[key] = Past(record.identity.generation, line, None if is_over else record)
+        self._awaited.pop(key, None)
+        if record.state == LIVE:
+            self._awaited[key] = record
+
+    def missing(self, found: Container[Key], hidden: tuple[str, ...]) -> Iterator[Record]:
+        """Records of streams that were live when the agent ended, and whose file is not there any more; each is told once.
+
+        Not those that were found but could not be opened, nor those below a path that could not be looked at.
+        """
+        for key, record in list(self._awaited.items()):
+            if key in found or os.fsdecode(record.path).startswith(hidden):
+                continue
+            self.keep(key, self._stream(record), RELEASED)
+            yield record
+
+    def end(self, key: Key, record: Record) -> None:
+        """No file will turn out to be that stream any more."""
+        self.keep(key, self._stream(record), ENDED)
+
+    def _stream(self, record: Record) -> Stream:
         stream = Stream(self._agent, record.identity, os.fsdecode(record.path), record.gateway, mark=record.mark)
         stream.saw(record.size)
-        is_over = record.state in (ENDED, SUPERSEDED)
-        line = encode(stream, ENDED if is_over else record.state)
-        self._past[key] = Past(record.identity.generation, line, None if is_over else record)
+        return stream
 
-    def missing(self) -> Iterator[Record]:
-        """Records of streams that were live when the agent ended, and that no file has turned out to be; each is told once."""
-        for key, past in list(self._past.items()):
-            if past.record is not None and past.record.state == LIVE:
-                record = past.record
-                stream = Stream(self._agent, record.identity, os.fsdecode(record.path), record.gateway, mark=record.mark)
-                stream.saw(record.size)
-                self.keep(key, stream, RELEASED)
-                yield record
+    def past(self, key: Key) -> Past | None:
+        """What is known of an inode that a file has now."""
+        return self._past.get(key)
 
-    def take(self, key: Key) -> Past | None:
-        """What is known of an inode, which a file has now that is about to become a stream."""
-        return self._past.pop(key, None)
+    def take(self, key: Key) -> None:
+        """A file with that inode has become a stream."""
+        self._past.pop(key, None)
+        self._awaited.pop(key, None)
 
     def forget(self, key: Key, generation: int) -> None:
         """A record is over: its inode has another stream by now."""
@@ -82,6 +100,7 @@ class Records:
         if state != ENDED:
             record = Record(path, stream.gateway, stream.identity, stream.acknowledged, stream.peak, state)
         self._touched.pop(stream, None)
+        self._awaited.pop(key, None)
         past = self._past[key] = Past(stream.identity.generation, encode(stream, state), record)
         self._past.move_to_end(key)
         self._lines[*key, past.generation] = past.line

@@ -84,7 +84,7 @@ class Agent:
         checkpoint = Checkpoint(self._system, settings.state_dir)
         self._keeper = Keeper(checkpoint, settings.window_bytes, self._inbox.put)
         self._wake = Wake(lambda: self._inbox.put(Looked()), 0 if once else settings.directories_watched_max)
-        tail = Tail(self._system, settings, self.id, lambda: time.time_ns() // 1_000_000)
+        tail = Tail(self._system, settings, self.id, lambda: self._system.now_ns() // 1_000_000)
         loaded = self._loaded(checkpoint, is_new=is_new)
         open_files_max = self._open_files_max()
         self.reader = Reader(

@@ -35,6 +35,7 @@ class Stream:
         "position",
         "redelivered_until",
         "refused",
+        "released",
         "rewinding",
         "scan_from",
         "sending",
@@ -72,6 +73,8 @@ class Stream:
         self.unlisted_at_s = 0.0
         self.ending = False
         """Nobody writes to it any more: what is left without a newline is sent as it is."""
+        self.released = False
+        """It is no longer watched."""
         self.superseded = False
         """The file has become another stream; this one only waits for its answers."""
         self.halted = False

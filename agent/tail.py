@@ -76,6 +76,8 @@ class Tail:
         got = self._read_around(stream, stream.position.offset, before, self.block_bytes_max)
         if got < before or tail_digest(self._view[:before]) != stream.position.tail_digest:
             raise Changed("what stands before the position is not what was read there")
+        if not stream.position.offset and not stream.identity.first_line.begins(self._view[:got]):
+            raise Changed("it begins with another line")
         frame = whole_lines(self._buffer, before, got)
         if frame.lines:
             return self._block(stream, self._view[before : frame.end], frame.lines, self._view[: frame.end])

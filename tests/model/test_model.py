@@ -1,0 +1,92 @@
+"""Whatever happens, in whatever order: nothing lost in silence, nothing stored twice, nothing stored that was not written."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from simulation import ANSWERS, NAMES, run
+from world import World
+
+FIXED = range(400)
+FRESH = 400
+
+
+def test_fixed_seeds_hold() -> None:
+    fired = sum((run(seed).fired for seed in FIXED), start=run(0).fired)
+    assert min(fired[what] for what in ("kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call")) > 100
+
+
+def test_fresh_seeds_hold() -> None:
+    first = random.SystemRandom().randrange(10**9)
+    print(f"seeds from {first}")
+    for seed in range(first, first + FRESH):
+        run(seed)
+
+
+def test_a_seed_repeats_itself() -> None:
+    assert run(7).summary() == run(7).summary()
+
+
+class Pipeline(RuleBasedStateMachine):
+    """The same world, driven by Hypothesis, which prints the shortest program that breaks it."""
+
+    world: World
+
+    @initialize(seed=st.integers(0, 1000), failing=st.sampled_from([0.0, 0.0, 0.05]))
+    def begin(self, seed: int, failing: float) -> None:
+        self.world = World(random.Random(seed))
+        self.world.machine.failing = failing
+
+    @rule(turns=st.integers(1, 3))
+    def turn(self, turns: int) -> None:
+        for _ in range(turns):
+            self.world.turn()
+
+    @rule()
+    def keep(self) -> None:
+        self.world.keep()
+
+    @rule(at=st.integers(0, 7), what=st.sampled_from(ANSWERS))
+    def answer(self, at: int, what: str) -> None:
+        self.world.answer(at, what)
+
+    @rule(name=st.sampled_from(NAMES), count=st.integers(1, 12), header=st.booleans())
+    def write(self, name: str, count: int, header: bool) -> None:
+        self.world.write(name, count, header=header)
+
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["rotate", "truncate", "delete"]))
+    def lose_sight(self, name: str, what: str) -> None:
+        getattr(self.world, what)(name)
+
+    @rule(what=st.sampled_from(["kill_agent", "lose_power", "roll_over"]))
+    def fault(self, what: str) -> None:
+        getattr(self.world, what)()
+
+    @rule(days=st.sampled_from([-1, 1]))
+    def set_clock(self, days: int) -> None:
+        self.world.machine.clock_ns += days * 86_400_000_000_000
+
+    @invariant()
+    def nothing_is_stored_twice(self) -> None:
+        if hasattr(self, "world"):
+            self.world.check_stored()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.heal()
+            self.world.check()
+
+
+TestPipeline = pytest.mark.timeout(300)(Pipeline.TestCase)
+TestPipeline.settings = settings(
+    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
