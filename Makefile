@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults faults-selftest faults-syscalls bench clean
+.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -28,7 +28,10 @@ test: lint ## everything that is promised; ARGS="tests/unit -k line" for a part
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(STAMP) ## real processes under random faults; SEEDS=200, SEED=1234 for one again, ARGS="--elasticsearch"
-	@$(BIN)/python tests/chaos/run.py --seeds $(or $(SEEDS),300) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(BIN)/python tests/chaos/run.py $(if $(SEED),--seed $(SEED) $(if $(SEEDS),--seeds $(SEEDS)),--seeds $(or $(SEEDS),500)) $(ARGS)
+
+simulate: $(STAMP) ## the agent in a simulated world of files, crashes and networks; SEEDS=10000, SEED=1234
+	@$(BIN)/python tests/model/simulation.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
 
 faults-selftest: $(STAMP) ## planted bugs: each must be noticed
 	@$(BIN)/python tests/chaos/selftest.py

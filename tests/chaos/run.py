@@ -337,14 +337,15 @@ def results(seeds: list[int], seconds: float, jobs: int, *, elasticsearch: bool)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="how many fresh seeds")
-    parser.add_argument("--seed", type=int, help="this one instead")
+    parser.add_argument("--seeds", type=int, help="how many fresh seeds; 20, unless --seed is given")
+    parser.add_argument("--seed", type=int, nargs="+", help="these: alone, unless --seeds asks for fresh ones as well")
     parser.add_argument("--seconds", type=float, default=3.0, help="of faults for each seed")
     parser.add_argument("--elasticsearch", action="store_true", help="on the real Elasticsearch instead of the embedded store")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     options = parser.parse_args()
     fresh = random.SystemRandom()
-    seeds = [options.seed] if options.seed is not None else [fresh.randrange(10**9) for _ in range(options.seeds)]
+    count = options.seeds if options.seeds is not None else 0 if options.seed else 20
+    seeds = [*(options.seed or ()), *(fresh.randrange(10**9) for _ in range(count))]
     total, bad = Result(0), 0
     if os.geteuid() != 0:
         print("full disks are left out: mounting a small one needs root", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("agent", "auditship", "indexer", "index_templates", "tests", "pyproject.toml")
-CHAOS = ("tests/chaos/run.py", "--seeds", "8", "--jobs", "2")
+SIMULATION = ("tests/model/simulation.py", "--seeds", "1500")
 TIMEOUT_S = 400
 
 
@@ -35,21 +35,28 @@ BUGS = (
         "agent/checkpoint.py",
         "identity, mark = stream.identity, stream.acknowledged",
         "identity, mark = stream.identity, stream.position",
-        CHAOS,
+        SIMULATION,
     ),
     Bug(
         "the directory is not synced after a rename",
         "agent/osio.py",
         "        self.sync_directory(path.parent)\n",
         "",
-        ("-m", "pytest", "-q", "tests/unit/test_agent_parts.py"),
+        SIMULATION,
     ),
     Bug(
         "a file is known by its inode alone",
         "agent/catalogue.py",
         "if self._is_continued(record, file, first_line, size):",
         "if True:",
-        ("-m", "pytest", "-q", "tests/faults/test_agent_state.py"),
+        SIMULATION,
+    ),
+    Bug(
+        "a file's first block is taken without a look at its first line",
+        "agent/tail.py",
+        "if not stream.position.offset and not",
+        "if False and not",
+        SIMULATION,
     ),
     Bug(
         "ids do not depend on the line",

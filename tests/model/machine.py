@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import random
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,8 @@ class Machine(System):
         self.chance = chance
         self.failing = 0.0
         self.failed = 0
+        self.race: Callable[[], None] | None = None
+        """What happens between the reading of a directory and the look at one of its files."""
         self.clock_ns = 1_800_000_000_000_000_000
         self.names: dict[str, Inode] = {}
         self.changes: list[tuple[str, Inode | None]] = []
@@ -158,6 +160,8 @@ class Machine(System):
     def stat(self, path: str) -> Any:
         if path == LOGS:
             return SimpleNamespace(st_dev=DEVICE, st_ino=1, st_mtime_ns=self._directory_changed_ns)
+        if self.race and self.chance.random() < 0.01:
+            self.race()
         self._may_fail(path)
         return _info(self._inode(path))
 

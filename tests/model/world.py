@@ -114,6 +114,7 @@ class World:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.machine = Machine(chance)
+        self.machine.race = self._race
         self.time_s = 1000.0
         self.written: Counter[bytes] = Counter()
         self.lives: list[Life] = []
@@ -305,6 +306,11 @@ class World:
             self.machine.link(source, None)
             self.of[id(inode)].names.add(target)
 
+    def _race(self) -> None:
+        """A file gets another name while the agent looks."""
+        self.fired["race"] += 1
+        self.rotate(self.chance.choice(("a.log", "b.log", "c.log")))
+
     def delete(self, name: str) -> None:
         """Removes a file."""
         path = f"{LOGS}/{name}"
@@ -332,7 +338,7 @@ class World:
 
     def heal(self) -> None:
         """Nothing fails any more, until the agent has nothing left to do."""
-        self.machine.failing = 0.0
+        self.machine.failing, self.machine.race = 0.0, None
         quiet = 0
         for _ in range(20_000):
             self.turn()
@@ -362,15 +368,15 @@ class World:
                     f"lost, though it can still be read: {line[:60]!r} at {offset} of {life.names}"
                 )
                 if life.lines[0][1] == HEADER and self._is_reused(life):
-                    continue  # an equal first line in the same inode, and nothing acknowledged: nobody could tell
+                    continue  # an equal first line in the same inode: nobody could tell after a restart
                 end = offset + len(line)
                 assert end > life.gone_known or self._is_told(life, offset, end), (
                     f"lost, known, and not told: {line[:60]!r} at {offset} of {life.names}; told: {self.gaps}"
                 )
 
     def _is_reused(self, life: Life) -> bool:
-        later = self.lives[self.lives.index(life) + 1 :]
-        return any(each.inode == life.inode and each.lines and each.lines[0][1] == HEADER for each in later)
+        others = [each for each in self.lives if each is not life and each.inode == life.inode and each.lines]
+        return any(each.lines[0][1] == HEADER for each in others)
 
     def check_stored(self) -> None:
         """What holds at every moment."""
