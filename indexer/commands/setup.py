@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from auditship.settings import load, read_secret
 from indexer.organizations import Policies
 from indexer.settings import IndexerSettings
 from indexer.setup import Change, Setup
+from indexer.setup_kibana import KibanaSetup
 from indexer.store.elasticsearch.connection import Connection
 
 _Credentials = tuple[str | None, tuple[str, str] | None]
@@ -25,6 +27,8 @@ _Credentials = tuple[str | None, tuple[str, str] | None]
 @click.option("--user", envvar="ELASTICSEARCH_USER", show_envvar=True, help="An administrator's name.")
 @click.option("--password-file", type=click.Path(path_type=Path), help="Holds the password; or ELASTICSEARCH_PASSWORD does.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="An administrator's key; or ELASTICSEARCH_API_KEY.")
+@click.option("--kibana-url", help="Kibana's address: saved searches, the dashboard and alert rules are imported there.")
+@click.option("--kibana-ca-file", type=click.Path(path_type=Path), help="Who vouches for Kibana; else whom the system trusts.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def setup(
@@ -33,10 +37,12 @@ def setup(
     user: str | None,
     password_file: Path | None,
     api_key_file: Path | None,
+    kibana_url: str | None,
+    kibana_ca_file: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Install templates, lifecycle policies, roles, data streams and keys in Elasticsearch.
+    r"""Install templates, lifecycle policies, roles, data streams and keys in Elasticsearch, and saved objects in Kibana.
 
     Says what it changed; safe to run again. Keys are written to the files that the configuration names, if they are not
     there yet.
@@ -44,6 +50,7 @@ def setup(
     \b
     auditship setup --config indexer.toml --user elastic --password-file password
     auditship setup --config indexer.toml --user elastic --dry-run
+    auditship setup --config indexer.toml --user elastic --kibana-url https://kibana:5601
     """
     settings = load(IndexerSettings, config)
     classes = Policies.load(settings.enrichment.organizations, settings.store.retention).classes
@@ -52,7 +59,11 @@ def setup(
     connection = Connection(settings.elasticsearch, api_key=api_key, basic=basic)
     changes: list[Change] = []
     try:
-        for change in Setup(connection, dry_run=dry_run).run(settings.elasticsearch, classes, gateways):
+        steps = Setup(connection, dry_run=dry_run).run(settings.elasticsearch, classes, gateways)
+        if kibana_url:
+            objects = KibanaSetup(kibana_url, api_key=api_key, basic=basic, ca_file=kibana_ca_file, dry_run=dry_run)
+            steps = chain(steps, objects.run())
+        for change in steps:
             changes.append(change)
             if not as_json and change.change != "unchanged":
                 click.echo(f"{'would be ' if dry_run else ''}{change.change:11}  {change.kind:19}  {change.name}")

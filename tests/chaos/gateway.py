@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +39,24 @@ class Gateway(threading.Thread):
         self._sample = Sample(seed, numbered=True)
         self._ending = threading.Event()
         self._wishes: list[str] = []
+        self._paused = threading.Event()
+        self._is_waiting = threading.Event()
         self.lives = [Life()]
         self._rotations = 0
 
     def wish(self, what: str) -> None:
         """``rotate`` or ``truncate``, at the next good moment."""
         self._wishes.append(what)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[int]:
+        """It writes nothing; gives the file's size. A wish is granted when it goes on."""
+        self._paused.set()
+        self._is_waiting.wait(5)
+        try:
+            yield self._path.stat().st_size
+        finally:
+            self._paused.clear()
 
     def end(self) -> None:
         """Ends after the line that is being written."""
@@ -53,6 +67,10 @@ class Gateway(threading.Thread):
         """The thread."""
         file = self._open()
         while not self._ending.is_set():
+            while self._paused.is_set():
+                self._is_waiting.set()
+                time.sleep(0.005)
+            self._is_waiting.clear()
             while self._wishes:
                 file = self._turn(file, self._wishes.pop())
             lines = [self._line() for _ in range(self._chance.choice((1, 1, 3, 40)))]

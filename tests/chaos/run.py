@@ -17,6 +17,7 @@ import base64
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,7 @@ class Run:
         process.send_signal(signal.SIGSTOP)
         time.sleep(self.chance.uniform(0.1, 0.9))
         process.send_signal(signal.SIGCONT)
+        assert process.poll() is None, f"{process.args} has ended by itself with {process.returncode}"
 
     def kill_indexer(self) -> str:
         at = self.chance.randrange(2)
@@ -178,7 +180,9 @@ class Run:
         return "term_indexer"
 
     def fill_disk(self) -> str:
-        """There is no room for the agent's state for a while."""
+        """There is no room for the agent's state for a while; not before it has made its id."""
+        if not (self.product.home / "state" / "agent-id").exists():
+            return self.rotate()
         ballast = self.product.home / "state" / "ballast"
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
@@ -207,15 +211,19 @@ class Run:
         return "rotate"
 
     def truncate(self) -> str:
-        """Cuts off a file that the agent durably knows; of one that nobody ever saw nobody can tell."""
+        """Cuts off a file whose size the agent durably knows; of what nobody ever saw nobody can tell."""
         gateway = self.chance.choice(self.gateways)
-        known = self.product.home / "state" / "checkpoint.previous"
-        first = gateway.lives[-1].lines[:1]
-        if first and known.exists() and first_line_digest(first[0]).hex() in known.read_text():
-            gateway.wish("truncate")
-            return "truncate"
-        gateway.wish("rotate")
-        return "rotate"
+        checkpoint = self.product.home / "state" / "checkpoint"
+        with gateway.paused() as size:
+            first = gateway.lives[-1].lines[:1]
+            known = re.compile(first_line_digest(first[0]).hex() + f'.*"size":{size},') if first else re.compile("(?!)")
+            for _ in range(60):
+                if checkpoint.exists() and known.search(checkpoint.read_text()):
+                    gateway.wish("truncate")
+                    return "truncate"
+                time.sleep(0.05)
+            gateway.wish("rotate")
+            return "rotate"
 
     def rollover(self) -> str:
         """New backing indices: the cluster itself would now take a second document of an id."""
