@@ -12,7 +12,7 @@ stands beside OR alone may be, and an OR beside an AND changes nothing. Parenthe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -139,6 +139,9 @@ def _clauses(item: tree.Item, occurs: str) -> Iterator[tuple[str, tree.Item]]:
         case tree.AndOperation():
             for each in item.children:
                 yield from _clauses(each, "must")
+        case tree.UnknownOperation():
+            for each in _joined(item.children):
+                yield from _clauses(each, occurs)
         case tree.BaseOperation():
             for each in item.children:
                 yield from _clauses(each, occurs)
@@ -148,6 +151,26 @@ def _clauses(item: tree.Item, occurs: str) -> Iterator[tuple[str, tree.Item]]:
             yield "must", item.a
         case _:
             yield occurs, item
+
+
+def _joined(items: Sequence[tree.Item]) -> Iterator[tree.Item]:
+    """Words side by side are one value, as in Elasticsearch: ``Ada Lovelace`` finds her name without quotes.
+
+    A word before a lone ``*`` stands for itself.
+    """
+    run: list[str] = []
+    for at, item in enumerate(items):
+        follows = items[at + 1] if at + 1 < len(items) else None
+        is_word = type(item) is tree.Word and not item.has_wildcard() and item.value not in {"&&", "||"}
+        if is_word and not (isinstance(follows, tree.Word) and follows.value == "*"):
+            run.append(item.value)
+            continue
+        if run:
+            yield tree.Word(" ".join(run))
+            run = []
+        yield item
+    if run:
+        yield tree.Word(" ".join(run))
 
 
 def _term(item: tree.Word | tree.Phrase, field: str | None) -> Node:

@@ -254,9 +254,9 @@ class Run:
 def check(run: Run, result: Result) -> None:
     """Compares what was written with what is stored, line by line."""
     with closing(run.reader()) as reader:
-        stored = Counter(
-            _original(json.loads(hit.body)) for query in (Query(), Query(datasets=("rejected",))) for hit in reader.scan(query)
-        )
+        found = (json.loads(hit.body) for query in (Query(), Query(datasets=("rejected",))) for hit in reader.scan(query))
+        # a full disk may cut off a line of the agent's own record, which then is a rejected line
+        stored = Counter(_original(document) for document in found if document["audit"]["gateway"] != "agent")
         events = [json.loads(hit.body) for hit in reader.scan(Query(datasets=("agent",)))]
     gaps = [event for event in events if event["event"]["action"] == "agent.gap"]
     result.gaps = len(gaps)

@@ -86,6 +86,8 @@ def a_query(chance: random.Random, depth: int = 0) -> str:
         return f"({a_query(chance, depth + 1)})"
     if kind < 0.72:
         return f"+{a_query(chance, 9)} -{a_query(chance, 9)} {a_query(chance, 9)}"
+    if kind < 0.80:
+        return " ".join(chance.choice(BARE) for _ in range(chance.randint(2, 4)))
     joint = chance.choice([" AND ", " OR ", " ", " AND NOT "])
     parts = [a_query(chance, depth + 1) for _ in range(chance.randint(2, 3))]
     return joint.join(f"({part})" if part.startswith(("NOT", "+")) else part for part in parts)

@@ -46,6 +46,11 @@ def fill(store: Store) -> Fill:
         (f"@timestamp:[{utc(START_MS + 8)} TO *]", {8, 9, 10}),
         ("wrong", {0, 7}),
         ("org-1 AND p-4", {4}),
+        ("Ada Lovelace 3", {3}),
+        ("user.name:(ada lovelace 4)", {4}),
+        ("p-2 p-4", set()),
+        ("p-2 OR p-4", {2, 4}),
+        ("no.such.field:* p-2 p-4", set()),
         ("U-6", {6}),
     ],
 )
