@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "export": ("indexer.commands.export:export", "Write what the store holds to a file or to standard output."),
     "indexer": ("indexer.commands.indexer:indexer", "Receive, enrich and store what agents ship."),
     "lint": ("auditship.lint:lint", "Check log files line by line, before a gateway ships."),
+    "retention": ("indexer.commands.retention:retention", "Say how long whose documents are kept, and why."),
     "search": ("indexer.commands.search:search", "Find events."),
     "setup": ("indexer.commands.setup:setup", "Install templates, policies, roles and keys in Elasticsearch."),
     "status": ("indexer.commands.status:status", "Show agents, their lag, rejected lines and gaps."),

@@ -18,9 +18,10 @@ from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
 from indexer.organizations import Policies
 from indexer.pipeline import Pipeline, now_ms
+from indexer.retention import exceptions
 from indexer.server import Indexer, application
 from indexer.settings import EnrichmentSettings, IndexerSettings
-from indexer.store.contract import Writer
+from indexer.store.contract import Expirer, Reader, Writer
 from indexer.store.select import open_expirer, open_reader, open_writer
 from indexer.upkeep import EXPIRE_INTERVAL_S, RELOAD_INTERVAL_S, Chore, Upkeep
 
@@ -55,10 +56,17 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     places = places_of(settings.enrichment)
     builder = builder_of(settings.enrichment, places, retention=settings.store.retention)
     writer = writer or open_writer(settings)
+    reader = open_reader(settings)
+    policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, places.reload)]
     if expirer := open_expirer(settings):
-        chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expirer.expire(now_ms())))
-    return Indexer(settings, Pipeline(builder, writer), writer, open_reader(settings), Upkeep(chores))
+        chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
+    return Indexer(settings, Pipeline(builder, writer), writer, reader, Upkeep(chores))
+
+
+def expire(expirer: Expirer, reader: Reader, policies: Policies) -> list[str]:
+    """Deletes what is past its time, but for legal holds; says what."""
+    return expirer.expire(now_ms(), exceptions=exceptions(reader.segments(), policies))
 
 
 def create() -> Starlette:

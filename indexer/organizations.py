@@ -6,7 +6,12 @@
     id = "org-bank-*"
     retention = "365d"
 
-Without a match the store's default holds. A malformed file raises
+    [[organization]]
+    id = "org-7"
+    legal_hold = true
+
+Without a match, or without a ``retention``, the store's default holds. A legal hold suspends deletion: new documents go to the
+class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.retention`). A malformed file raises
 :class:`~auditship.errors.ConfigurationError` naming the file and the key.
 """
 
@@ -15,7 +20,7 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -23,6 +28,8 @@ from pydantic_settings import SettingsConfigDict
 from auditship.settings import Section, Settings, load
 from indexer.settings import Retention
 
+HOLD: Final = "36500d"
+"""The retention class of documents under a legal hold: a hundred years, or until the hold is lifted."""
 _CACHED_MAX = 100_000
 
 
@@ -30,7 +37,8 @@ class Policy(Section):
     """One ``[[organization]]``."""
 
     id: str = Field(min_length=1)
-    retention: Retention
+    retention: Retention | None = None
+    legal_hold: bool = False
 
 
 class _File(Settings):
@@ -43,7 +51,9 @@ class Policies:
     """The retention class of each organisation's documents."""
 
     def __init__(self, policies: tuple[Policy, ...], default: str) -> None:
-        self._patterns = [(re.compile(translate(policy.id)), policy.retention) for policy in policies]
+        self._policies = policies
+        self._patterns = [(re.compile(translate(policy.id)), _class_of(policy, default)) for policy in policies]
+        self._folded = [(re.compile(translate(policy.id.lower())), policy) for policy in policies]
         self._default = default
         self._cache: dict[str, str] = {}
 
@@ -55,7 +65,19 @@ class Policies:
     @property
     def classes(self) -> list[str]:
         """Every retention class in use."""
-        return sorted({self._default, *(retention for _, retention in self._patterns)})
+        own = {policy.retention or self._default for policy in self._policies}
+        return sorted({self._default, *own, *({HOLD} if self.has_holds else ())})
+
+    @property
+    def has_holds(self) -> bool:
+        """Whether anybody is under a legal hold."""
+        return any(policy.legal_hold for policy in self._policies)
+
+    def policy(self, organization: str) -> Policy:
+        """The policy of an organisation, whose id may come from a store, in lower case; with its retention filled in."""
+        name = organization.lower()
+        found = next((policy for pattern, policy in self._folded if pattern.match(name)), Policy(id="*"))
+        return found.model_copy(update={"retention": found.retention or self._default})
 
     def retention(self, organization: str) -> str:
         """The class, such as ``30d``, that an organisation's new documents are kept in."""
@@ -68,3 +90,7 @@ class Policies:
         found = next((retention for pattern, retention in self._patterns if pattern.match(organization)), self._default)
         self._cache[organization] = found
         return found
+
+
+def _class_of(policy: Policy, default: str) -> str:
+    return HOLD if policy.legal_hold else policy.retention or default

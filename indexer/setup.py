@@ -9,11 +9,15 @@ Raises :class:`SetupError` naming the cluster, what was being done, and the reme
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,10 +25,13 @@ import index_templates
 from auditship.errors import AuditshipError, ConfigurationError
 from auditship.settings import read_secret
 from indexer.document import REJECTED
+from indexer.organizations import HOLD, Policies
+from indexer.retention import days_of, exceptions
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Unavailable
 from indexer.store.elasticsearch.bulk import data_stream
 from indexer.store.elasticsearch.connection import Answer, Connection
+from indexer.store.elasticsearch.reader import SEGMENTS_PATH, SEGMENTS_QUERY, segments_of
 
 VERSION_MIN: Final = 9
 GATEWAYS: Final = ("web", "cli", "api")
@@ -37,6 +44,8 @@ _PATHS: Final = {
     "index_templates": "/_index_template/{}",
     "roles": "/_security/role/{}",
 }
+DIFFERENCES_MAX: Final = 5
+SHOWN_MAX: Final = 80
 _OF_A_CLASS: Final = frozenset({"lifecycle_policies", "index_templates"})
 
 
@@ -50,7 +59,9 @@ class Change:
 
     kind: str
     name: str
-    change: Literal["created", "updated", "rolled over", "unchanged"]
+    change: Literal["created", "updated", "rolled over", "replaced", "taken back", "unchanged"]
+    detail: str = ""
+    """For people: what differed."""
 
 
 class Setup:
@@ -59,11 +70,13 @@ class Setup:
     Args:
         connection: the cluster, reached as an administrator.
         dry_run: look, change nothing.
+        allow_shorter_retention: whether documents may come to be deleted sooner than they were going to be.
     """
 
-    def __init__(self, connection: Connection, *, dry_run: bool = False) -> None:
+    def __init__(self, connection: Connection, *, dry_run: bool = False, allow_shorter_retention: bool = False) -> None:
         self._connection = connection
         self._dry_run = dry_run
+        self._allow_shorter_retention = allow_shorter_retention
 
     def run(self, settings: ElasticsearchSettings, classes: Iterable[str], gateways: Iterable[str]) -> Iterator[Change]:
         """Does everything, in an order in which each step finds what it needs; tells each step when it is done.
@@ -108,9 +121,70 @@ class Setup:
         present = None if answer.status == HTTPStatus.NOT_FOUND else _stored(kind, name, _decoded(answer))
         if present is not None and same(wanted, present):
             return Change(kind, name, "unchanged")
+        if kind == "lifecycle_policies" and present is not None:
+            self._check_shorter(name, _kept_days(present), _kept_days(wanted))
         if not self._dry_run:
             self._call("PUT", path, wanted)
-        return Change(kind, name, "created" if present is None else "updated")
+        return Change(
+            kind, name, "created" if present is None else "updated", "" if present is None else differences(wanted, present)
+        )
+
+    def _check_shorter(self, what: str, before: float, after: float) -> None:
+        """Refuses to have documents deleted sooner, unless that is allowed."""
+        if after < before and not self._allow_shorter_retention:
+            kept = "for ever" if before == math.inf else f"for {before:g} days"
+            raise SetupError(
+                f"{what}: documents are kept {kept} there, and would be for {after:g} days",
+                "Say --allow-shorter-retention if that is meant; what is deleted is gone.",
+            )
+
+    def holds(self, policies: Policies) -> Iterator[Change]:
+        """Suspends the deletion of indices that hold documents under a legal hold, and gives those back that no longer do."""
+        answer = self._call("POST", SEGMENTS_PATH + "?ignore_unavailable=true", SEGMENTS_QUERY)
+        segments = segments_of(answer.body)
+        kept = exceptions(segments, policies)
+        for segment in segments:
+            days = kept.get(segment.name, days_of(segment.retention))
+            wanted = f"audit-{HOLD if days is None else f'{days}d'}"
+            settings = _decoded(self._call("GET", f"/{segment.name}/_settings/index.lifecycle.name"))
+            present = settings[segment.name]["settings"].get("index", {}).get("lifecycle", {}).get("name", "")
+            if present == wanted:
+                continue
+            if present.startswith("audit-"):
+                self._check_shorter(
+                    segment.name, days_of(present.removeprefix("audit-")), days_of(wanted.removeprefix("audit-"))
+                )
+            if not self._dry_run:
+                self._call("PUT", f"/{segment.name}/_settings", {"index.lifecycle.name": wanted})
+            yield Change("backing_indices", segment.name, "updated", f"lifecycle {present or 'none'} -> {wanted}")
+
+    def rotate_keys(self, settings: ElasticsearchSettings) -> Iterator[Change]:
+        """New keys in place of those in the files. The old ones stay good until :meth:`revoke_keys`.
+
+        A running indexer takes the new key up when the cluster knows the old one no more, without losing a line.
+        """
+        for name, wanted in index_templates.load("api_keys").items():
+            path = settings.writer_key_file if name == "audit-writer" else settings.reader_key_file
+            if path is None:
+                continue
+            if not self._dry_run:
+                beside = path.with_name(path.name + ".new")
+                beside.unlink(missing_ok=True)
+                self._key(beside, wanted, settings)
+                beside.replace(path)
+            yield Change("api_keys", f"{wanted['name']} in {path}", "replaced")
+
+    def revoke_keys(self, settings: ElasticsearchSettings) -> Iterator[Change]:
+        """Takes back every key of ours but those that stand in the files."""
+        paths = [path for path in (settings.writer_key_file, settings.reader_key_file) if path is not None]
+        current = {base64.b64decode(read_secret(path)).decode().partition(":")[0] for path in paths}
+        for name in sorted(wanted["name"] for wanted in index_templates.load("api_keys").values()):
+            known = _decoded(self._call("GET", f"/_security/api_key?name={name}&active_only=true")).get("api_keys", [])
+            old = [each["id"] for each in known if each["id"] not in current]
+            if old and not self._dry_run:
+                self._call("DELETE", "/_security/api_key", {"ids": old})
+            for each in old:
+                yield Change("api_keys", f"{name} {each}", "taken back")
 
     def _data_stream(self, name: str, *, renew: bool) -> Change:
         if self._call("GET", f"/_data_stream/{name}", missing=True).status == HTTPStatus.NOT_FOUND:
@@ -188,6 +262,34 @@ def _stored(kind: str, name: str, answer: Mapping[str, Any]) -> Any:
     if kind == "lifecycle_policies":
         return {"policy": answer[name]["policy"]}
     return answer[name]
+
+
+def _kept_days(policy: Mapping[str, Any]) -> float:
+    """How many days after its rollover a policy has an index deleted; for ever, if it does not."""
+    age = policy["policy"].get("phases", {}).get("delete", {}).get("min_age")
+    if age is None:
+        return math.inf
+    match = re.fullmatch(r"(\d+)(d|h|m|s|ms)", str(age))
+    return 0.0 if match is None else int(match[1]) * {"d": 1.0, "h": 1 / 24, "m": 1 / 1440, "s": 1 / 86400, "ms": 0.0}[match[2]]
+
+
+def differences(wanted: Any, present: Any, at: str = "") -> str:
+    """What differs, as a person reads it: ``path: there -> ours``, the first few."""
+    return "; ".join(islice(_differing(wanted, present, at), DIFFERENCES_MAX))
+
+
+def _differing(wanted: Any, present: Any, at: str) -> Iterator[str]:
+    if isinstance(wanted, Mapping) and isinstance(present, Mapping):
+        for key in sorted({*wanted, *present} - _ADDED):
+            if not same(wanted.get(key), present.get(key)):
+                yield from _differing(wanted.get(key), present.get(key), f"{at}.{key}" if at else str(key))
+    else:
+        yield f"{at}: {_short(present)} -> {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "…"
 
 
 def same(wanted: Any, present: Any) -> bool:

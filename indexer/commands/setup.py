@@ -29,6 +29,9 @@ _Credentials = tuple[str | None, tuple[str, str] | None]
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="An administrator's key; or ELASTICSEARCH_API_KEY.")
 @click.option("--kibana-url", help="Kibana's address: saved searches, the dashboard and alert rules are imported there.")
 @click.option("--kibana-ca-file", type=click.Path(path_type=Path), help="Who vouches for Kibana; else whom the system trusts.")
+@click.option("--allow-shorter-retention", is_flag=True, help="Documents may come to be deleted sooner than before.")
+@click.option("--rotate-keys", is_flag=True, help="Make new keys; the old ones stay good until --revoke-old-keys.")
+@click.option("--revoke-old-keys", is_flag=True, help="Take back every key but those in the files.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def setup(
@@ -39,6 +42,9 @@ def setup(
     api_key_file: Path | None,
     kibana_url: str | None,
     kibana_ca_file: Path | None,
+    allow_shorter_retention: bool,
+    rotate_keys: bool,
+    revoke_old_keys: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -50,23 +56,30 @@ def setup(
     \b
     auditship setup --config indexer.toml --user elastic --password-file password
     auditship setup --config indexer.toml --user elastic --dry-run
+    auditship setup --config indexer.toml --user elastic --rotate-keys
     auditship setup --config indexer.toml --user elastic --kibana-url https://kibana:5601
     """
     settings = load(IndexerSettings, config)
-    classes = Policies.load(settings.enrichment.organizations, settings.store.retention).classes
+    policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     gateways = {gateway for agent in settings.agents for gateway in agent.gateways}
     api_key, basic = _credentials(user, password_file, api_key_file)
     connection = Connection(settings.elasticsearch, api_key=api_key, basic=basic)
     changes: list[Change] = []
     try:
-        steps = Setup(connection, dry_run=dry_run).run(settings.elasticsearch, classes, gateways)
+        cluster = Setup(connection, dry_run=dry_run, allow_shorter_retention=allow_shorter_retention)
+        steps = chain(cluster.run(settings.elasticsearch, policies.classes, gateways), cluster.holds(policies))
+        if rotate_keys:
+            steps = chain(steps, cluster.rotate_keys(settings.elasticsearch))
+        if revoke_old_keys:
+            steps = chain(steps, cluster.revoke_keys(settings.elasticsearch))
         if kibana_url:
             objects = KibanaSetup(kibana_url, api_key=api_key, basic=basic, ca_file=kibana_ca_file, dry_run=dry_run)
             steps = chain(steps, objects.run())
         for change in steps:
             changes.append(change)
             if not as_json and change.change != "unchanged":
-                click.echo(f"{'would be ' if dry_run else ''}{change.change:11}  {change.kind:19}  {change.name}")
+                detail = f"  ({change.detail})" if change.detail else ""
+                click.echo(f"{'would be ' if dry_run else ''}{change.change:11}  {change.kind:19}  {change.name}{detail}")
     finally:
         connection.close()
     _summary(changes, dry_run=dry_run, as_json=as_json)

@@ -135,6 +135,15 @@ class Bucket:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A backing index, or a day's file: its class, and how many documents of which organisation (in lower case) it holds."""
+
+    name: str
+    retention: str
+    organizations: Mapping[str, int]
+
+
 class Reader(Protocol):
     """The side of a store that finds. Calls block; a server makes them in a thread. Safe from several threads at once."""
 
@@ -156,6 +165,9 @@ class Reader(Protocol):
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first, for export: any number of them in bounded memory."""
 
+    def segments(self) -> list[Segment]:
+        """What is deleted as a whole, with whose documents it holds; by name."""
+
     def close(self) -> None:
         """Lets go of everything."""
 
@@ -163,5 +175,8 @@ class Reader(Protocol):
 class Expirer(Protocol):
     """The side of a store that deletes what is too old, where the store does not do so by itself."""
 
-    def expire(self, now_ms: int, *, held: Sequence[str] = ()) -> list[str]:
-        """Deletes segments past their retention; returns the names of what it deleted. ``held`` names those kept."""
+    def expire(self, now_ms: int, *, exceptions: Mapping[str, int | None] | None = None) -> list[str]:
+        """Deletes segments past their retention; returns the names of what it deleted.
+
+        ``exceptions``: segments for which other days than those of their class hold; none: they are kept.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from sample_entries import entry
 from stores import Store
@@ -51,6 +52,16 @@ def test_writers_that_append_at_once_store_each_id_once(store: Store) -> None:
 
 def test_nothing_is_stored_of_nothing(store: Store) -> None:
     assert store.append([]) == []
+
+
+def test_segments_tell_whose_documents_they_hold(store: Store) -> None:
+    store.append([entry(n) for n in range(7)])
+    store.append([entry(7, dataset="cli", organization={"id": "Org-1"})])
+    found: Counter[str] = Counter()
+    for segment in store.reader.segments():
+        assert segment.retention == "30d"
+        found.update(segment.organizations)
+    assert found == {"org-0": 3, "org-1": 3, "org-2": 2}
 
 
 def test_kinds_and_retention_classes_live_side_by_side(store: Store) -> None:

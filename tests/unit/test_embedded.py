@@ -90,7 +90,8 @@ def test_a_held_segment_is_kept_and_a_reader_reads_on(tmp_path: Path) -> None:
     scan = reader(tmp_path).scan(Query())
     next(scan)
     expirer = EmbeddedExpirer(tmp_path)
-    assert expirer.expire(NOON_MS + 99 * DAY_MS, held=["2026-11-23.30d.sqlite"]) == []
+    assert expirer.expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": None}) == []
+    assert expirer.expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": 200}) == []
     assert expirer.expire(NOON_MS + 99 * DAY_MS) == ["2026-11-23.30d.sqlite"]
     assert len(list(scan)) == 99
     assert list(tmp_path.iterdir()) == []

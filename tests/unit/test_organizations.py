@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from auditship.errors import ConfigurationError
-from indexer.organizations import Policies
+from indexer.commands.retention import explained
+from indexer.organizations import HOLD, Policies
+from indexer.retention import exceptions
+from indexer.store.contract import Segment
 
 
 def test_the_first_pattern_that_matches_wins(tmp_path: Path) -> None:
@@ -28,6 +31,7 @@ def test_without_a_file_the_default_holds() -> None:
     [
         ('[[organization]]\nid = "a"\nretention = "a month"\n', "retention"),
         ('[[organisation]]\nid = "a"\n', "organisation"),
+        ('[[organization]]\nid = "a"\nlegal_hold = "perhaps"\n', "legal_hold"),
         ("[[organization", "not TOML"),
     ],
 )
@@ -37,3 +41,53 @@ def test_a_malformed_file_is_refused_by_name(tmp_path: Path, text: str, words: s
     with pytest.raises(ConfigurationError, match=words) as error:
         Policies.load(file, "30d")
     assert "organizations.toml" in str(error.value)
+
+
+POLICIES = """
+[[organization]]
+id = "Acme-*"
+legal_hold = true
+[[organization]]
+id = "bank"
+retention = "365d"
+"""
+
+
+def held(tmp_path: Path) -> Policies:
+    file = tmp_path / "organizations.toml"
+    file.write_text(POLICIES)
+    return Policies.load(file, "30d")
+
+
+def test_new_documents_under_a_hold_have_a_class_of_their_own_and_everybody_knows_it(tmp_path: Path) -> None:
+    policies = held(tmp_path)
+    assert [policies.retention(name) for name in ("Acme-1", "bank", "other")] == [HOLD, "365d", "30d"]
+    assert policies.classes == ["30d", HOLD, "365d"]
+    assert policies.policy("acme-1").legal_hold, "a store gives ids back in lower case"
+    assert (policies.policy("bank").retention, policies.policy("other").retention) == ("365d", "30d")
+
+
+def test_a_segment_is_kept_while_anybody_in_it_is_under_a_hold(tmp_path: Path) -> None:
+    segments = [
+        Segment("one", "30d", {"acme-1": 1, "other": 500}),
+        Segment("two", "30d", {"other": 5}),
+        Segment("three", HOLD, {"acme-2": 7}),
+        Segment("four", HOLD, {"bank": 3, "other": 1}),
+        Segment("five", HOLD, {"other": 1}),
+    ]
+    assert exceptions(segments, held(tmp_path)) == {"one": None, "three": None, "four": 365, "five": 30}
+
+
+def test_it_is_explained_to_whoever_asks(tmp_path: Path) -> None:
+    segments = [Segment("one", "30d", {"acme-1": 4}), Segment("two", HOLD, {"acme-1": 2}), Segment("three", "30d", {"x": 1})]
+    assert explained("Acme-1", held(tmp_path), segments) == {
+        "organization": "Acme-1",
+        "policy": "Acme-*",
+        "retention": "30d",
+        "legal_hold": True,
+        "class": HOLD,
+        "stored": [
+            {"class": "30d", "documents": 4, "segments": 1, "kept_segments": 1},
+            {"class": HOLD, "documents": 2, "segments": 1, "kept_segments": 1},
+        ],
+    }

@@ -11,7 +11,7 @@ Nothing is tried again here. A request whose outcome is unknown must not be repe
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from elastic_transport import Serializer, TransportError
@@ -48,6 +48,10 @@ class Answer(Struct, frozen=True):
         return error_reason(self.body)
 
 
+class Unauthorized(Unavailable):
+    """The cluster does not know the key."""
+
+
 class _AsIs(Serializer):
     """Bodies are bytes on both sides."""
 
@@ -68,11 +72,19 @@ class Connection:
         settings: addresses, authority, time-out.
         api_key: an encoded API key; or
         basic: a user's name and password; or neither, where the cluster asks for none.
+        renewed: reads the API key again; asked when the cluster knows the present one no more.
     """
 
     def __init__(
-        self, settings: ElasticsearchSettings, *, api_key: str | None = None, basic: tuple[str, str] | None = None
+        self,
+        settings: ElasticsearchSettings,
+        *,
+        api_key: str | None = None,
+        basic: tuple[str, str] | None = None,
+        renewed: Callable[[], str | None] | None = None,
     ) -> None:
+        self._api_key = api_key
+        self._renewed = renewed
         if any("@" in url for url in settings.urls):
             raise ConfigurationError("elasticsearch.urls: a name or password stands in an address", "Keys belong into files.")
         self.where = ", ".join(settings.urls)
@@ -118,6 +130,30 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
+            return self._once(method, path, body, headers, params)
+        except Unauthorized:
+            if not self._is_renewed():
+                raise
+            return self._once(method, path, body, headers, params)
+
+    def _is_renewed(self) -> bool:
+        """Whether another key stands in the file by now: it is used from here on."""
+        if self._renewed is None:
+            return False
+        try:
+            key = self._renewed()
+        except ConfigurationError:
+            return False
+        if key is None or key == self._api_key:
+            return False
+        self._api_key = key
+        self._client = self._client.options(api_key=key)
+        return True
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], params: Mapping[str, Any] | None
+    ) -> Answer:
+        try:
             answer = self._client.perform_request(method, path, params=params, headers=headers, body=body)
         except UnsupportedProductError:
             raise Unavailable(f"{self.where} is not Elasticsearch", "See [elasticsearch] urls.", retry_after_s=30) from None
@@ -136,7 +172,8 @@ class Connection:
         """The answer, if it is about the request and not about the moment or the key."""
         what = f"Elasticsearch at {self.where}: {method} {path.partition('?')[0]}: {answer.status} {answer.reason()}"
         if answer.status in {401, 403}:
-            raise Unavailable(what, f"The key or the credentials do not suffice. {SETUP_HINT}", retry_after_s=10)
+            kind = Unauthorized if answer.status == 401 else Unavailable  # noqa: PLR2004 - HTTP
+            raise kind(what, f"The key or the credentials do not suffice. {SETUP_HINT}", retry_after_s=10)
         if answer.status == 429:  # noqa: PLR2004 - HTTP
             raise Unavailable(what, "The cluster is overloaded.", overloaded=True)
         if answer.status >= 500:  # noqa: PLR2004 - HTTP
@@ -194,3 +231,12 @@ def key_of(settings: ElasticsearchSettings, side: str) -> str | None:
     if path is None:
         raise ConfigurationError(f"elasticsearch.{side}_key_file is missing: the two keys go together", SETUP_HINT)
     return read_secret(path)
+
+
+def connect(settings: ElasticsearchSettings, side: str) -> Connection:
+    """The cluster with the key of the ``writer`` or the ``reader``; a key that is replaced in its file is taken up.
+
+    Raises:
+        ConfigurationError: see :func:`key_of`.
+    """
+    return Connection(settings, api_key=key_of(settings, side), renewed=lambda: key_of(settings, side))

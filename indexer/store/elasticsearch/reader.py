@@ -19,8 +19,8 @@ from msgspec import DecodeError, Raw, Struct, field
 from msgspec.json import Decoder, encode
 
 from indexer.settings import ElasticsearchSettings
-from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Unavailable
-from indexer.store.elasticsearch.connection import Answer, Connection, key_of
+from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment, Unavailable
+from indexer.store.elasticsearch.connection import Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
 
 SCAN_PAGE_BYTES: Final = 4 << 20
@@ -90,6 +90,23 @@ class _FacetsAnswer(Struct):
     aggregations: dict[str, _Terms] = field(default_factory=dict)
 
 
+class _Held(Struct):
+    key: str
+    organizations: _Severities
+
+
+class _HeldBuckets(Struct):
+    buckets: list[_Held] = field(default_factory=list)
+
+
+class _HeldBy(Struct):
+    segments: _HeldBuckets = field(default_factory=_HeldBuckets)
+
+
+class _SegmentsAnswer(Struct):
+    aggregations: _HeldBy = field(default_factory=_HeldBy)
+
+
 class _Count(Struct):
     count: int
 
@@ -103,13 +120,37 @@ _count = Decoder(_Count)
 _pit = Decoder(_Pit)
 _spans = Decoder(_HistogramAnswer)
 _terms = Decoder(_FacetsAnswer)
+_segments = Decoder(_SegmentsAnswer)
+
+
+SEGMENTS_PATH: Final = "/logs-audit.*/_search"
+SEGMENTS_QUERY: Final = {
+    "size": 0,
+    "aggs": {
+        "segments": {
+            "terms": {"field": "_index", "size": 10_000},
+            "aggs": {"organizations": {"terms": {"field": "organization.id", "size": 10_000}}},
+        }
+    },
+}
+"""Whose documents each backing index holds."""
+
+
+def segments_of(answer: bytes) -> list[Segment]:
+    """The answer to :data:`SEGMENTS_QUERY`."""
+    found = []
+    for each in _segments.decode(answer).aggregations.segments.buckets:
+        if match := _BACKING_INDEX.fullmatch(each.key):
+            holders = {bucket.key: bucket.doc_count for bucket in each.organizations.buckets}
+            found.append(Segment(each.key, match["retention"], holders))
+    return sorted(found, key=lambda segment: segment.name)
 
 
 class ElasticsearchReader:
     """The reader's side of a cluster."""
 
     def __init__(self, settings: ElasticsearchSettings) -> None:
-        self._connection = Connection(settings, api_key=key_of(settings, "reader"))
+        self._connection = connect(settings, "reader")
 
     def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
         """The newest hits by ``@timestamp``, then by id; ``cursor`` continues behind a page.
@@ -180,6 +221,13 @@ class ElasticsearchReader:
                 size = min(max(SCAN_PAGE_BYTES // bytes_each, SCAN_PAGE_HITS_MIN), SCAN_PAGE_HITS_MAX)
         finally:
             self._forget(pit)
+
+    def segments(self) -> list[Segment]:
+        """Backing indices, with whose documents they hold; by name."""
+        answer = self._connection.call("POST", SEGMENTS_PATH, encode(SEGMENTS_QUERY), params=_COMPLETE | _ANYWHERE)
+        if not answer.ok:
+            raise Unavailable(f"Elasticsearch at {self._connection.where}: {answer.status} {answer.reason()}")
+        return segments_of(answer.body)
 
     def close(self) -> None:
         """Lets the connections go."""

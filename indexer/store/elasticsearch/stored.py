@@ -58,14 +58,16 @@ class Stored:
         self._connection = connection
 
     def among(self, entries: Iterable[Entry]) -> set[str]:
-        """The ids of those entries that their data stream holds, in whichever of its backing indices.
+        """The ids of those entries that are held by their kind's data streams, in whichever backing index and retention class.
+
+        A policy may have changed between two deliveries, so every class counts.
 
         Raises:
             Unavailable: it cannot be told now.
         """
         ids: defaultdict[str, list[str]] = defaultdict(list)
         for entry in entries:
-            ids[data_stream(entry.dataset, entry.retention)].append(entry.id)
+            ids[data_stream(entry.dataset, "*")].append(entry.id)
         return {each for stream, wanted in ids.items() for each in self._among(stream, wanted)}
 
     def _among(self, stream: str, ids: list[str]) -> set[str]:

@@ -35,7 +35,7 @@ from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch.bulk import FILTER, Again, Outcome, batches, encode, judge
-from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, Connection, key_of
+from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, connect
 from indexer.store.elasticsearch.stored import Stored
 
 ATTEMPTS_MAX: Final = 4
@@ -78,8 +78,8 @@ class ElasticsearchWriter:
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._connection = Connection(settings, api_key=key_of(settings, "writer"))
-        self._stored = Stored(Connection(settings, api_key=key_of(settings, "reader")))
+        self._connection = connect(settings, "writer")
+        self._stored = Stored(connect(settings, "reader"))
         self._bytes_max = settings.bulk_bytes_max
         self._threads = ThreadPoolExecutor(settings.bulks_in_flight_max, thread_name_prefix="bulk")
         self._sleep = sleep

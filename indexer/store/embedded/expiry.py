@@ -6,7 +6,7 @@ days are kept. A reader that has it open reads on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,13 +19,17 @@ class EmbeddedExpirer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def expire(self, now_ms: int, *, held: Sequence[str] = ()) -> list[str]:
-        """Deletes segments past their retention; returns the names of what it deleted. ``held`` names those kept."""
+    def expire(self, now_ms: int, *, exceptions: Mapping[str, int | None] | None = None) -> list[str]:
+        """Deletes segments past their retention; returns the names of what it deleted.
+
+        ``exceptions``: segments for which other days than those of their class hold; none: they are kept.
+        """
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         deleted = []
         for segment in segments(self._directory):
             day_end = datetime(segment.day.year, segment.day.month, segment.day.day, tzinfo=UTC) + timedelta(days=1)
-            if segment.path.name in held or now < day_end + timedelta(days=int(segment.retention[:-1])):
+            days = (exceptions or {}).get(segment.path.name, int(segment.retention[:-1]))
+            if days is None or now < day_end + timedelta(days=days):
                 continue
             try:
                 segment.path.unlink()

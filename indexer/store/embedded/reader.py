@@ -25,7 +25,7 @@ from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
-from indexer.store.contract import Bucket, Hit, Page, Query, QueryError
+from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
@@ -122,6 +122,13 @@ class EmbeddedReader:
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first."""
         yield from self._hits(self._wanted(query), newest_first=False)
+
+    def segments(self) -> list[Segment]:
+        """The files, with whose documents they hold; by name."""
+        sql = "SELECT organization, count(*) FROM document WHERE organization IS NOT NULL GROUP BY organization"
+        return [
+            Segment(name.path.name, name.retention, dict(_select(name, sql, (), None))) for name in segments(self._directory)
+        ]
 
     def close(self) -> None:
         """Nothing is held between calls."""
