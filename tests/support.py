@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import zstandard
 
@@ -32,3 +33,9 @@ def header(data: bytes = DATA, **changes: object) -> BlockHeader:
 def compressed(data: bytes = DATA) -> bytes:
     """A body as an agent sends it."""
     return zstandard.compress(data)
+
+
+def memory_peak(pid: int) -> int:
+    """The most memory that a live process has had, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024

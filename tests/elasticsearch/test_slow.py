@@ -13,6 +13,7 @@ import pytest
 from elasticsearch_node import Server
 from product import Product
 from shipping import append, until
+from support import memory_peak
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
@@ -47,11 +48,6 @@ def product(proxy: Proxy, elasticsearch_settings: ElasticsearchSettings, tmp_pat
     store = f'in_flight_bytes_max = {2 * MIB}\n[store]\nkind = "elasticsearch"\n[elasticsearch]\nurls = {urls}\n{files}'
     with Product(tmp_path, store=f"{store}request_timeout_s = 5\nbulk_bytes_max = {MIB}\n") as product:
         yield product
-
-
-def memory_peak(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 @pytest.mark.slow

@@ -15,12 +15,6 @@ from auditship.block import BlockHeader
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def product(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
     with product_for(receiver, tmp_path, "refused_interval_s = 0.2\nretry_interval_max_s = 0.5") as product:
         yield product

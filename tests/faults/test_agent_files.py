@@ -14,12 +14,6 @@ from shipping import append, arrived, lines, product_for, until
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def product(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
     with product_for(receiver, tmp_path) as product:
         yield product

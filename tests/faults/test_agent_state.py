@@ -15,12 +15,6 @@ from auditship.sample import Sample
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def product(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
     with product_for(receiver, tmp_path) as product:
         yield product

@@ -16,17 +16,11 @@ import urllib3
 from product import Product
 from receiver import Receiver
 from shipping import append, arrived, lines, product_for, until
-from support import DATA, compressed, header
+from support import DATA, compressed, header, memory_peak
 
 from auditship.sample import Sample
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture
@@ -41,12 +35,6 @@ def product(tmp_path: Path) -> Iterator[Product]:
         tmp_path, store='request_timeout_s = 1.5\nin_flight_bytes_max = 1048576\n[store]\npath = "store"\n'
     ) as product:
         yield product
-
-
-def memory_peak(pid: int) -> int:
-    """The most memory that a live process has had, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 def test_a_line_that_never_ends_takes_no_memory(shipping: Product, receiver: Receiver) -> None:
