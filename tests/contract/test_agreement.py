@@ -8,14 +8,16 @@ import time
 import pytest
 from elasticsearch_node import Server
 from sample_entries import START_MS, entry, utc
-from stores import NOW_MS, Store
+from stores import Store
 
+from indexer.pipeline import now_ms
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Query
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 QUERIES = 300
+HOUR_MS = 3_600_000
 VALUES = {
     "user.name": ["ada*", "ADA*", "*lace?3", '"Ada Lovelace 3"', "Ada", "*", "nobody"],
     "user.email": ["ada1@example.com", "*@EXAMPLE.com", "[a TO ada3@example.com]"],
@@ -107,7 +109,8 @@ def test_random_queries_find_the_same_in_both_stores(
         entry(14, source=None, audit={"extra": None}),
     ]
     entries += [entry(15, event={"reason": "Other wrong-doing"}), entry(16, audit={"resource": {"id": "x" * 2000}})]
-    embedded = Store(lambda: EmbeddedWriter(tmp_path, lambda: NOW_MS), EmbeddedReader(tmp_path, lambda: NOW_MS), lambda: None)  # type: ignore[arg-type]
+    entries += [entry(17, time_ms=now_ms() - HOUR_MS)]  # the cluster's "now" is the wall clock, so the other store's is too
+    embedded = Store(lambda: EmbeddedWriter(tmp_path, now_ms), EmbeddedReader(tmp_path, now_ms), lambda: None)  # type: ignore[arg-type]
     elastic = Store(
         lambda: ElasticsearchWriter(elasticsearch_settings),
         ElasticsearchReader(elasticsearch_settings),
