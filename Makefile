@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench kibana clean
+.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench bench-elasticsearch kibana env clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -41,6 +41,9 @@ faults-syscalls: $(STAMP) ## every system call of the agent's in turn fails or k
 
 bench: $(STAMP) ## figures, as JSON lines and a table
 	@$(BIN)/python bench/run.py $(ARGS)
+
+bench-elasticsearch: $(STAMP) ## what Elasticsearch spends on a document, next to its own defaults
+	@$(BIN)/python bench/cluster.py $(ARGS)
 
 kibana: $(STAMP) ## builds kibana/audit.ndjson from its source
 	@$(BIN)/python -m kibana

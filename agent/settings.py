@@ -73,9 +73,9 @@ class AgentSettings(Settings):
     """How often the globs are looked through; a directory's changes are noticed sooner where the system tells them."""
     poll_interval_max_s: float = Field(default=0.25, gt=0, le=60)
     """How often a quiet file is looked at; busy ones are looked at more often."""
-    block_bytes_max: int = Field(default=MIB, ge=4096, le=64 * MIB)
+    block_bytes_max: int = Field(default=2 * MIB, ge=4096, le=64 * MIB)
     """Uncompressed bytes in a block."""
-    line_bytes_max: int = Field(default=MIB, ge=1024, le=64 * MIB)
+    line_bytes_max: int = Field(default=2 * MIB, ge=1024, le=64 * MIB)
     """How much is sent of a line that does not fit into a block."""
     window_bytes: int = Field(default=16 * MIB, ge=64 * 1024, le=1024 * MIB)
     """How far a stream may be sent ahead of the durable checkpoint; also how much may be sent again after a crash."""

@@ -81,7 +81,7 @@ class Shipper:
         self._files = [each for each in files if each is not None]
         self._stamps = _stamps(self._files)
         self._look_at = time.monotonic() + CREDENTIALS_INTERVAL_S
-        self._token, self._pool = _credentials(settings)
+        self._token, self._pools = _credentials(settings)
 
     def send(self, block: Block) -> Outcome:
         """Sends a block once."""
@@ -91,8 +91,8 @@ class Shipper:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         try:
-            answer = self._pool.request(
-                "POST", url + PATH, body=block.body, headers=headers, redirect=False, preload_content=False
+            answer = self._pools[self._at].urlopen(
+                "POST", PATH, body=block.body, headers=headers, redirect=False, retries=False, preload_content=False
             )
             try:
                 data = answer.read(ANSWER_BYTES_MAX, decode_content=True)
@@ -113,8 +113,9 @@ class Shipper:
         return outcome._replace(detail=f"{url}: {outcome.detail}")
 
     def close(self) -> None:
-        """Lets the connection go."""
-        self._pool.clear()
+        """Lets the connections go."""
+        for pool in self._pools:
+            pool.close()
 
     def _refresh(self) -> None:
         now = time.monotonic()
@@ -126,18 +127,24 @@ class Shipper:
             return
         self._stamps = stamps
         try:
-            token, pool = _credentials(self._settings)
+            token, pools = _credentials(self._settings)
         except ConfigurationError as error:
             _log.error("%s; what was read before is still in use", error)
             return
-        self._pool.clear()
-        self._token, self._pool = token, pool
+        self.close()
+        self._token, self._pools = token, pools
 
 
-def _credentials(settings: IndexerSettings) -> tuple[str | None, urllib3.PoolManager]:
+def _credentials(settings: IndexerSettings) -> tuple[str | None, list[urllib3.HTTPConnectionPool]]:
+    """The token, and a connection for each address: a manager of pools would look its pool up for every block."""
     token = read_secret(settings.token_file) if settings.token_file else None
     timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.answer_timeout_s)
-    return token, urllib3.PoolManager(maxsize=1, retries=False, timeout=timeout, ssl_context=_tls(settings))
+    tls = _tls(settings)
+    secure = {} if tls is None else {"ssl_context": tls}
+    return token, [
+        urllib3.connection_from_url(url, maxsize=1, timeout=timeout, **(secure if url.startswith("https:") else {}))
+        for url in settings.urls
+    ]
 
 
 def _stamps(files: list[Path]) -> list[tuple[int, int, int] | None]:

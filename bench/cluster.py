@@ -1,6 +1,10 @@
 """What Elasticsearch spends on our documents: ``es_cpu_us_per_doc`` and ``es_bytes_per_doc``, on the tests' real node.
 
-The lines go the whole way through the builder and the writer; the node's CPU is what it says of itself, after a merge.
+The lines go the whole way through the builder and the writer, into a data stream of each configuration in turn; the node's CPU
+is what it says of itself, up to the refresh, the bytes are those after a merge. A table for people is on standard error.
+
+    make bench-elasticsearch
+    make bench-elasticsearch ARGS="--lines 300000 --configuration ours"
 """
 
 from __future__ import annotations
@@ -10,8 +14,11 @@ import asyncio
 import sys
 import tempfile
 import time
+import urllib.error
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from figures import START_MS, cpu_s, figure
 from indexing import blocks
@@ -23,6 +30,7 @@ import zstandard
 from elasticsearch_node import NodeError, Server
 from figures import log_file
 
+from index_templates import load
 from indexer.assemble import builder_of, places_of
 from indexer.build import Block
 from indexer.decode import decode_block
@@ -32,6 +40,9 @@ from indexer.settings import ElasticsearchSettings, EnrichmentSettings
 from indexer.setup import Setup
 from indexer.store.elasticsearch import ElasticsearchWriter
 from indexer.store.elasticsearch.connection import Connection
+
+CONFIGURATIONS = ("default dynamic mapping", "ours, default codec", "ours", "ours as logsdb, stored source")
+STREAM = "logs-audit.web-30d"
 
 
 def entries_of(path: Path) -> list[list[Entry]]:
@@ -55,36 +66,66 @@ async def write(settings: ElasticsearchSettings, batches: Sequence[Sequence[Entr
         await writer.close()
 
 
-def measure(server: Server, folder: Path, lines: int) -> None:
-    """Writes a file's documents; the first tenth warms the node up."""
+def setting_up(server: Server, folder: Path) -> ElasticsearchSettings:
+    """Installs everything, with keys of its own."""
     settings = ElasticsearchSettings(
         urls=server.urls, writer_key_file=folder / "writer.key", reader_key_file=folder / "reader.key", ca_file=server.ca
     )
     connection = Connection(settings, basic=(server.user, server.password))
     list(Setup(connection).run(settings, classes=(), gateways=()))
     connection.close()
-    batches = entries_of(log_file(folder, lines))
+    return settings
+
+
+def template(name: str) -> dict[str, Any] | None:
+    """The index template of a configuration; none: the one that is installed."""
+    mappings = load("component_templates")["audit-mappings"]["template"]["mappings"]
+    settings = load("component_templates")["audit-settings"]["template"]["settings"]["index"]
+    match name:
+        case "ours":
+            return None
+        case "default dynamic mapping":  # what a first document makes where nobody has installed anything
+            body: dict[str, Any] = {"settings": {"index": {"mode": "standard"}}}
+        case "ours, default codec":
+            body = {"mappings": mappings, "settings": {"index": settings | {"codec": "default"}}}
+        case "ours as logsdb, stored source":
+            logsdb = {"mode": "logsdb", "mapping": settings["mapping"] | {"source": {"mode": "stored"}}}
+            body = {"mappings": mappings, "settings": {"index": settings | logsdb}}
+        case _:
+            raise SystemExit(f"no such configuration: {name}; there are {', '.join(CONFIGURATIONS)}")
+    return {"index_patterns": ["logs-audit.web-*"], "priority": 600, "data_stream": {}, "template": body}
+
+
+def prepare(server: Server, name: str) -> None:
+    """An empty data stream of a configuration."""
+    for path in (f"/_data_stream/{STREAM}", "/_index_template/bench"):
+        with suppress(urllib.error.HTTPError):
+            server.request("DELETE", path)
+    if (body := template(name)) is not None:
+        server.request("PUT", "/_index_template/bench", body)
+    server.request("PUT", f"/_data_stream/{STREAM}")
+
+
+def measure(server: Server, name: str, settings: ElasticsearchSettings, batches: list[list[Entry]]) -> tuple[float, float]:
+    """Writes the documents; the first tenth warms the node up. Returns CPU microseconds and bytes, each for a document."""
+    prepare(server, name)
     warm = len(batches) // 10 + 1
     asyncio.run(write(settings, batches[:warm]))
     before, own, began = node_cpu_s(server), cpu_s(0), time.monotonic()
     asyncio.run(write(settings, batches[warm:]))
     took, own = time.monotonic() - began, cpu_s(0) - own
     documents = sum(map(len, batches[warm:]))
-    server.request("POST", "/logs-audit.*/_refresh")
-    used = node_cpu_s(server) - before
-    server.request("POST", "/logs-audit.*/_forcemerge?max_num_segments=1", timeout_s=600)
-    stored = server.get("/logs-audit.*/_stats/store,docs")["_all"]["primaries"]
-    figure(
-        "es_cpu_us_per_doc",
-        used / documents * 1e6,
-        "µs",
-        documents=documents,
-        wall_docs_per_s=round(documents / took),
-        client_us_per_doc=round(own / documents * 1e6, 1),
-    )
-    figure(
-        "es_bytes_per_doc", stored["store"]["size_in_bytes"] / stored["docs"]["count"], "B", documents=stored["docs"]["count"]
-    )
+    server.request("POST", f"/{STREAM}/_refresh")
+    used = (node_cpu_s(server) - before) / documents * 1e6
+    server.request("POST", f"/{STREAM}/_forcemerge?max_num_segments=1", timeout_s=600)
+    stored = server.get(f"/{STREAM}/_stats/store,docs")["_all"]["primaries"]
+    size = stored["store"]["size_in_bytes"] / stored["docs"]["count"]
+    body_bytes = round(sum(len(entry.body) for batch in batches for entry in batch) / stored["docs"]["count"])
+    more = {"configuration": name, "documents": documents, "body_bytes": body_bytes}
+    client = round(own / documents * 1e6, 1)
+    figure("es_cpu_us_per_doc", used, "µs", **more, wall_docs_per_s=round(documents / took), client_us_per_doc=client)
+    figure("es_bytes_per_doc", size, "B", **more)
+    return used, size
 
 
 def node_cpu_s(server: Server) -> float:
@@ -93,12 +134,28 @@ def node_cpu_s(server: Server) -> float:
     return sum(float(node["process"]["cpu"]["total_in_millis"]) for node in nodes.values()) / 1000
 
 
+def main(names: list[str], lines: int) -> None:
+    """Measures each configuration on one node, and prints the table."""
+    for name in names:
+        template(name)
+    with elasticsearch_node.server() as server, tempfile.TemporaryDirectory() as folder:
+        settings = setting_up(server, Path(folder))
+        batches = entries_of(log_file(Path(folder), lines))
+        measure(server, names[0], settings, batches)  # not counted: the node's compiler has to see our work first
+        found = {name: measure(server, name, settings, batches) for name in names}
+        version = server.get("/")["version"]["number"]
+    print(f"\nElasticsearch {version}, {lines:,} documents\n", file=sys.stderr)
+    print("| configuration | CPU µs a document | stored bytes a document |\n|---|---|---|", file=sys.stderr)
+    for name, (used, size) in found.items():
+        print(f"| {name} | {used:.0f} | {size:.0f} |", file=sys.stderr)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=200_000)
+    parser.add_argument("--configuration", action="append", help="only this one; may be given again")
     arguments = parser.parse_args()
     try:
-        with elasticsearch_node.server() as found, tempfile.TemporaryDirectory() as name:
-            measure(found, Path(name), arguments.lines)
+        main(arguments.configuration or list(CONFIGURATIONS), arguments.lines)
     except NodeError as error:
         print(f"not measured: {error}", file=sys.stderr)
