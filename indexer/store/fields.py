@@ -6,11 +6,12 @@ that it does not name, or does not index, finds nothing in either store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
 from index_templates import load
+from indexer.store.contract import QueryError
 
 VALUE_MAX: Final = 1024
 """Characters beyond which a keyword is kept and shown, but not found (``ignore_above``)."""
@@ -58,6 +59,31 @@ def type_of(field: str) -> str | None:
     if field == EXTRA or field.startswith(EXTRA + "."):
         return "flattened"
     return types().get(field)
+
+
+@cache
+def _uncounted() -> frozenset[str]:
+    mapping = load("component_templates")["audit-mappings"]["template"]["mappings"]
+    return frozenset(_without_values("", mapping["properties"]))
+
+
+def _without_values(prefix: str, properties: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in properties.items():
+        if "properties" in value:
+            yield from _without_values(f"{prefix}{name}.", value["properties"])
+        elif value.get("type") == "text" or not value.get("doc_values", True):
+            yield prefix + name
+
+
+def check_counted(fields: Iterable[str]) -> None:
+    """Passes fields whose values can be counted.
+
+    Raises:
+        QueryError: a text, or a field that differs from event to event (``http.request.id``): found, but not kept by value.
+    """
+    for field in fields:
+        if field in _uncounted():
+            raise QueryError(f"{field}: its values are found, not counted", "Name another keyword, an address or a number.")
 
 
 def under(field: str) -> tuple[str, ...]:

@@ -29,6 +29,12 @@ def compose() -> dict[str, Any]:
     return whole
 
 
+@pytest.fixture
+def three() -> dict[str, Any]:
+    whole: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.three.yml").read_text())
+    return whole
+
+
 def test_everything_that_is_named_is_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert {"elasticsearch", "kibana", "setup", "indexer", "agent", "web", "cli", "api"} <= services.keys()
@@ -67,12 +73,52 @@ def test_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_no_password_stands_in_the_file() -> None:
-    text = (ROOT / "docker-compose.yml").read_text()
+def test_every_service_has_a_limit_of_memory_a_pinned_version_and_starts_again(
+    compose: dict[str, Any], three: dict[str, Any]
+) -> None:
+    for name, service in [*compose["services"].items(), *three["services"].items()]:
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert service["image"] == "auditship" or re.search(r"\$\{ELASTIC_VERSION:-\d+\.\d+\.\d+\}$", service["image"]), name
+        assert service["restart"] in {"unless-stopped", "on-failure:5"}, name
+
+
+def test_three_nodes_know_each_other_and_keep_apart_what_they_store(compose: dict[str, Any], three: dict[str, Any]) -> None:
+    nodes = {name: service for name, service in three["services"].items() if name.startswith("elasticsearch")}
+    assert len(nodes) == 3
+    assert "elasticsearch" in nodes.keys() & compose["services"].keys()
+    for name, node in nodes.items():
+        environment = node["environment"]
+        assert environment["node.name"] == name
+        for setting in ("cluster.initial_master_nodes", "discovery.seed_hosts"):
+            assert environment[setting].split(",") == list(nodes)
+        assert environment["xpack.security.transport.ssl.enabled"] == "true"
+        assert environment["discovery.type"] != compose["services"]["elasticsearch"]["environment"]["discovery.type"]
+        assert {each.partition(":")[0] for each in node["volumes"]} <= three["volumes"].keys()
+        assert "wait_for_nodes" in node["healthcheck"]["test"][1]
+    assert len({node["volumes"][0].partition(":")[0] for node in nodes.values()}) == 3
+    assert not {node["volumes"][0].partition(":")[0] for node in nodes.values()} & compose["volumes"].keys()
+
+
+@pytest.mark.parametrize(("file", "secrets"), [("docker-compose.yml", SECRETS), ("docker-compose.three.yml", SECRETS[:1])])
+def test_no_password_stands_in_the_file(file: str, secrets: tuple[str, ...]) -> None:
+    text = (ROOT / file).read_text()
     for line in text.splitlines():
         if re.match(r"\s+\w*(PASSWORD|KEY)\w*:", line):
             assert re.search(r": \$\{(\w+):\?set it in \.env", line), line
-    assert set(re.findall(r"\$\{(\w+):\?", text)) == set(SECRETS)
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == set(secrets)
+
+
+def test_make_env_writes_new_passwords_for_their_owner_alone_and_never_over_old_ones(tmp_path: Path) -> None:
+    command = ["make", "-f", ROOT / "Makefile", "env"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    file = tmp_path / ".env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    made = dict(line.split("=") for line in file.read_text().splitlines())
+    assert made.keys() == set(SECRETS)
+    assert len({value for value in made.values() if re.fullmatch(r"[0-9a-f]{32}", value)}) == 3
+    before = file.read_bytes()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    assert file.read_bytes() == before
 
 
 def test_the_indexer_s_configuration_is_good(compose: dict[str, Any], tmp_path: Path) -> None:
@@ -100,10 +146,12 @@ def test_compose_itself_accepts_the_file_where_it_is_installed(tmp_path: Path) -
     if not known:
         return  # what can be told without it, the tests above tell
     (tmp_path / "env").write_text("".join(f"{name}={'0' * 32}\n" for name in SECRETS))
-    command = [client, "compose", "--env-file", tmp_path / "env", "--file", ROOT / "docker-compose.yml", "config", "--quiet"]
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
-    assert done.returncode == 0, done.stderr
+    one = ["--file", ROOT / "docker-compose.yml"]
+    for files in (one, [*one, "--file", ROOT / "docker-compose.three.yml"]):
+        command = [client, "compose", "--env-file", tmp_path / "env", *files, "config", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_image_runs_as_nobody_special_and_holds_every_package() -> None:

@@ -22,6 +22,7 @@ from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment, Unavailable
 from indexer.store.elasticsearch.connection import Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
+from indexer.store.fields import check_counted
 
 SCAN_PAGE_BYTES: Final = 4 << 20
 SCAN_PAGE_HITS_MIN: Final = 20
@@ -179,6 +180,7 @@ class ElasticsearchReader:
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field with their counts, as they are compared: in lower case."""
+        check_counted(fields)
         body = {"query": question(query), "size": 0, "aggs": facets(fields, limit)}
         found = self._ask(_terms, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations
         return {

@@ -30,7 +30,7 @@ from indexer.store.embedded.condition import Condition, columns, condition, filt
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
 from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, segments
-from indexer.store.fields import type_of, values
+from indexer.store.fields import check_counted, type_of, values
 from indexer.store.query import Bool, parse
 
 QUERY_TIMEOUT_S: Final = 30.0
@@ -103,9 +103,7 @@ class EmbeddedReader:
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field with their counts, as they are compared: in lower case."""
-        for field in fields:
-            if type_of(field) == "text":
-                raise QueryError(f"{field}: a text has no values to be counted", "Name a keyword, an address or a number.")
+        check_counted(fields)
         counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
         for hit in self._hits(self._wanted(query), newest_first=True, timeout_s=self._timeout_s):
             document = orjson.loads(hit.body)
