@@ -83,12 +83,18 @@ class Access:
         own_record = header.gateway == AGENT_GATEWAY
         return Sender(agent.name, frozenset() if own_record else frozenset(agent.organizations))
 
-    def check_reader(self, authorization: str | None) -> None:
-        """Refuses whoever may not search."""
+    def reader(self, authorization: str | None) -> tuple[str, ...]:
+        """The organisations whose events whoever asks may see (none: all of them); refuses whoever may not search."""
         if self._readers:
-            self._readers.holder(authorization)
-        elif not self._local_only:
+            return self._readers.holder(authorization).organizations
+        if not self._local_only:
             raise Refusal(403, "searching over HTTP needs [[readers]] with tokens in the indexer's configuration")
+        return ()
+
+    def check_unlimited_reader(self, authorization: str | None) -> None:
+        """Refuses whoever may not see everything."""
+        if self.reader(authorization):
+            raise Refusal(403, "this token is for some organisations' events only")
 
 
 def token_hash(token: str) -> str:

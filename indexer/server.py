@@ -99,7 +99,7 @@ class Indexer:
 
     async def show_metrics(self, request: Request) -> Response:
         """``GET /metrics``: what all workers have counted, for whoever may search."""
-        self.access.check_reader(request.headers.get("Authorization"))
+        self.access.check_unlimited_reader(request.headers.get("Authorization"))
         return Response(await asyncio.to_thread(self.metrics.text), media_type=CONTENT_TYPE)
 
     async def ready(self, request: Request) -> Response:

@@ -55,6 +55,8 @@ class ReaderEntry(Section):
 
     name: str = Field(min_length=1, max_length=128)
     token_sha256: TokenHash
+    organizations: tuple[str, ...] = Field(default=(), max_length=1000)
+    """Organisations whose events the token may see; none: all of them, rejected lines and the agents' record included."""
 
 
 class AgentEntry(Section):

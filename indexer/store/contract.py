@@ -98,6 +98,8 @@ class Query:
     """A user's or token's id, name, full name or e-mail."""
     action: str | None = None
     outcome: Literal["success", "failure"] | None = None
+    organizations: tuple[str, ...] = ()
+    """Whose documents may be seen at all, by organisation; none: everybody's. Nothing in ``text`` can widen it."""
 
     def __post_init__(self) -> None:
         """Datasets become parts of names of data streams: nothing else may stand there."""

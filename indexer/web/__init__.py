@@ -39,10 +39,11 @@ def routes(reader: Reader, access: Access) -> list[tuple[str, Handler]]:
     page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 
     async def find(request: Request) -> tuple[list[bytes], str | None]:
-        access.check_reader(request.headers.get("Authorization"))
+        organizations = access.reader(request.headers.get("Authorization"))
         parameters = request.query_params
         limit = parameters.get("limit", "50")
-        query = Query(text=parameters.get("q", ""), severities=tuple(filter(None, parameters.getlist("severity"))))
+        severities = tuple(filter(None, parameters.getlist("severity")))
+        query = Query(text=parameters.get("q", ""), severities=severities, organizations=organizations)
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= LIMIT_MAX):
             raise QueryError(f"limit: 1 to {LIMIT_MAX}, got {limit[:20]!r}")
         found = await asyncio.to_thread(reader.search, query, limit=int(limit), cursor=parameters.get("cursor"))

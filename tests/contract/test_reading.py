@@ -88,6 +88,33 @@ def test_filters_hold_all_at_once_and_without_regard_to_case(fill: Fill) -> None
         reader.count(Query(datasets=("*,.security",)))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "*",
+        "organization.id:org-2",
+        "organization.id:*",
+        "* OR organization.id:org-2",
+        "NOT organization.id:org-1",
+        "_exists_:event.id OR user.name:*",
+        "p-1 OR p-4 OR wrong",
+        "+organization.id:org-2 -organization.id:org-1",
+        'organization.id:"org-1" OR organization.id:("org-2" OR "ORG-3")',
+        'user.name:") OR 1=1 --" OR *',
+    ],
+)
+def test_no_query_finds_what_the_asker_may_not_see(fill: Fill, text: str) -> None:
+    entries = [entry(n, organization={"id": f"org-{n % 3 + 1}"}) for n in range(12)]
+    entries += [entry(12, organization=None), entry(13, organization={"id": "ORG-1"}), entry(14, dataset="rejected")]
+    reader = fill(entries)
+    everything = {hit.time_ms - START_MS for hit in reader.search(Query(text, organization=None)).hits}
+    seen = {hit.time_ms - START_MS for hit in reader.search(Query(text, organizations=("org-1", "no-such"))).hits}
+    assert seen == everything & {0, 3, 6, 9, 13}
+    assert reader.count(Query(text, organizations=("org-1",))) == len(seen)
+    assert not reader.search(Query(text, organizations=("org-1",), organization="org-2")).hits
+
+
 def test_pages_go_on_exactly_where_the_last_one_ended_whatever_the_times(fill: Fill) -> None:
     entries = [entry(n, time_ms=START_MS + n % 3) for n in range(98)]
     reader = fill(entries)

@@ -69,10 +69,20 @@ def test_on_a_loopback_address_only_this_machine_is_meant(host: str | None, expe
 
 def test_readers_need_their_own_token_where_there_are_any() -> None:
     readers = (ReaderEntry(name="ada", token_sha256=token_hash(TOKEN)),)
-    assert status(access(readers=readers).check_reader, f"Bearer {TOKEN}") == 200
-    assert status(access(readers=readers).check_reader, None) == 401
-    assert status(access(agents=(GATEWAY_1,), readers=readers).check_reader, "Bearer other") == 401
-    assert status(access().check_reader, None) == 200
+    assert status(access(readers=readers).reader, f"Bearer {TOKEN}") == 200
+    assert status(access(readers=readers).reader, None) == 401
+    assert status(access(agents=(GATEWAY_1,), readers=readers).reader, "Bearer other") == 401
+    assert status(access().reader, None) == 200
+
+
+def test_a_reader_of_some_organizations_sees_theirs_and_no_metrics() -> None:
+    some = access(readers=(ReaderEntry(name="ada", token_sha256=token_hash(TOKEN), organizations=("org-1",)),))
+    assert some.reader(f"Bearer {TOKEN}") == ("org-1",)
+    assert status(some.check_unlimited_reader, f"Bearer {TOKEN}") == 403
+    every = access(readers=(ReaderEntry(name="ada", token_sha256=token_hash(TOKEN)),))
+    assert every.reader(f"Bearer {TOKEN}") == ()
+    assert status(every.check_unlimited_reader, f"Bearer {TOKEN}") == 200
+    assert status(every.check_unlimited_reader, None) == 401
 
 
 @pytest.mark.parametrize(

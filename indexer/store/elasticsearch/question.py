@@ -41,6 +41,8 @@ def question(query: Query) -> dict[str, Any]:
     span = {"gte": query.since_ms, "lt": query.until_ms}
     if bounds := {bound: ms for bound, ms in span.items() if ms is not None}:
         conditions.append({"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}})
+    if query.organizations:
+        conditions.append({"terms": {"organization.id": list(query.organizations)}})
     if query.severities:
         conditions.append({"terms": {"audit.severity": list(query.severities)}})
     terms = {"organization.id": query.organization, "event.action": query.action, "event.outcome": query.outcome}

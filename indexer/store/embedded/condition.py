@@ -64,6 +64,9 @@ def columns(query: Query) -> Condition:
     if query.until_ms is not None:
         parts.append("time < ?")
         parameters.append(query.until_ms)
+    if query.organizations:
+        parts.append(_among("organization", query.organizations))
+        parameters += [folded(each) for each in query.organizations]
     if query.severities:
         severities = [each.lower() for each in query.severities]
         parts.append(_among("severity", severities))

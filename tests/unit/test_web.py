@@ -1,0 +1,45 @@
+"""What the page and the search over HTTP show, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from msgspec.json import decode
+from sample_entries import entry
+from starlette.requests import Request
+from starlette.responses import Response
+from stores import NOW_MS, Store
+
+from indexer import web
+from indexer.access import Access, token_hash
+from indexer.settings import IndexerSettings, ReaderEntry
+from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
+
+TOKENS = {"all": "", "limited": "org-1"}
+
+
+def ask(folder: Path, path: str, token: str, query: str = "") -> Response:
+    """The answer to a request with a token."""
+    readers = tuple(
+        ReaderEntry(name=name, token_sha256=token_hash(name), organizations=(organization,) if organization else ())
+        for name, organization in TOKENS.items()
+    )
+    handlers = dict(web.routes(EmbeddedReader(folder, lambda: NOW_MS), Access(IndexerSettings(readers=readers))))
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": query.encode()}
+    return asyncio.run(handlers[path](Request(scope)))  # type: ignore[arg-type]
+
+
+def test_a_reader_sees_the_events_of_its_organizations_whatever_it_asks(tmp_path: Path) -> None:
+    store = Store(lambda: EmbeddedWriter(tmp_path, lambda: NOW_MS), EmbeddedReader(tmp_path, lambda: NOW_MS), lambda: None)
+    store.append([entry(n, organization={"id": f"org-{n % 2 + 1}"}) for n in range(6)])
+    for token, query, seen in (
+        ("all", "", {"org-1", "org-2"}),
+        ("limited", "", {"org-1"}),
+        ("limited", "q=*+OR+org-2", {"org-1"}),
+    ):
+        found = [decode(line) for line in bytes(ask(tmp_path, "/v1/search", token, query).body).splitlines()]
+        assert {each["organization"]["id"] for each in found} == seen, (token, query)
+        page = bytes(ask(tmp_path, "/", token, query).body).decode()
+        assert page.count("<tr><td>") == len(found)
