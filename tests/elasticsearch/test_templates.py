@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -116,3 +117,22 @@ def test_an_index_is_kept_for_30_days_after_its_rollover_and_then_deleted(server
         time.sleep(0.2)
     assert names() == [new]
     assert explained(new)["policy"] == "audit-30d"
+
+
+def test_the_policy_itself_rolls_an_index_over_when_its_time_has_come(server: Server) -> None:
+    ours = index_templates.load("lifecycle_policies")["audit-30d"]
+    rollover = ours["policy"]["phases"]["hot"]["actions"]["rollover"]
+    assert rollover == {"max_age": "1d", "max_primary_shard_size": "50gb"}
+    sooner = json.loads(json.dumps(ours).replace('"max_age": "1d"', '"max_age": "1s"'))
+    assert sooner != ours
+    server.request("PUT", "/_ilm/policy/audit-30d", sooner)
+    try:
+        server.request("PUT", f"/{STREAM}/_create/1", decoded(entry(0).body))
+        deadline = time.monotonic() + DEADLINE_S
+        while len(server.get(f"/_data_stream/{STREAM}")["data_streams"][0]["indices"]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        server.request("PUT", "/_ilm/policy/audit-30d", ours)
+    server.request("POST", f"/{STREAM}/_refresh")
+    assert server.get(f"/{STREAM}/_count")["count"] == 1, "kept: nothing is deleted before its time"
