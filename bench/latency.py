@@ -4,8 +4,9 @@
     python bench/latency.py --store embedded --rates 1000 --seconds 20
 
 ``ack_p50_ms``, ``ack_p99_ms``: the receipt has reached the agent's machine (a relay between agent and indexer takes the time).
-``searchable_p50_ms``, ``searchable_p99_ms``: a search for the newest event gives it, or one behind it. ``wire_bytes_per_event``:
-everything between agent and indexer, headers and receipts included. ``disk_bytes_per_event``: the embedded store's files.
+``searchable_p50_ms``, ``searchable_p99_ms``: a search for the newest event gives it, or one behind it.
+``wire_bytes_per_event``: everything between agent and indexer, headers and receipts included. ``disk_bytes_per_event``: the
+embedded store's files.
 
 A process of its own appends lines by a time-table and waits for nobody, so a stall counts for every line that falls into it
 (no coordinated omission); ``late_p99_ms`` says how far it was behind its table. Agent, indexer and store are the real ones. The
@@ -50,13 +51,13 @@ SECONDS = {10: 14.0, 1_000: 12.0, 10_000: 10.0}
 WARM_S = 2.0
 WAIT_S_MAX = 20.0
 """How long the last line is waited for."""
-ASK_INTERVAL_S = {"embedded": 0.001, "elasticsearch": 0.01}
+ASK_INTERVAL_S = {"embedded": 0.001, "elasticsearch": 0.025}
 """Between two searches: what is found is at most that much older than it seems."""
 NEWEST = Query(datasets=("web",))
 
 
 class Noted(NamedTuple):
-    """What a run has shown: ends of lines, when each was written and due, and when everything below an offset had come so far."""
+    """A run: ends of lines, when each was written and due, and when everything below an offset had come so far."""
 
     ends: list[int]
     written: Sequence[float]

@@ -2,9 +2,9 @@
 
     python bench/relay.py PORT TARGET_PORT NOTES
 
-Notes, written at SIGTERM: JSON, ``{"blocks": [[offset, end, lines, acknowledged_at_s], ...], "bytes": N}`` for the ``web`` gateway's
-blocks that were answered with 200, times monotonic; bytes in both directions, headers included. What it costs (some 0.1 ms a
-block) counts as the product's.
+Notes, written at SIGTERM: JSON, ``{"blocks": [[offset, end, lines, acknowledged_at_s], ...], "bytes": N}`` for the ``web``
+gateway's blocks that were answered with 200, times monotonic; bytes in both directions, headers included. What it costs (some
+0.1 ms a block) counts as the product's.
 """
 
 from __future__ import annotations
