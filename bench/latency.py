@@ -1,141 +1,230 @@
-"""How long a line takes while little is going on, and what waiting costs.
+"""How long a line takes, from its ``write()`` on: until the store has acknowledged it, and until a search finds it.
 
-One line at a time is appended to a watched file. ``ack_p99_ms``: until the agent has its receipt, so until it is durably
-stored. ``searchable_p99_ms``: until a search finds it. ``idle_cpu_percent``: of one core, by an agent that watches so many
-files, of which ``active`` get a line every second.
+    python bench/latency.py                      both stores, 10, 1,000 and 10,000 events a second
+    python bench/latency.py --store embedded --rates 1000 --seconds 20
+
+``ack_p50_ms``, ``ack_p99_ms``: the receipt has reached the agent's machine (a relay between agent and indexer takes the time).
+``searchable_p50_ms``, ``searchable_p99_ms``: a search for the newest event gives it, or one behind it.
+``wire_bytes_per_event``: everything between agent and indexer, headers and receipts included. ``disk_bytes_per_event``: the
+embedded store's files.
+
+A process of its own appends lines by a time-table and waits for nobody, so a stall counts for every line that falls into it
+(no coordinated omission); ``late_p99_ms`` says how far it was behind its table. Agent, indexer and store are the real ones. The
+first two seconds do not count.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
+import json
 import signal
 import statistics
+import sys
 import tempfile
-import threading
 import time
-from contextlib import closing
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import urllib3
-from figures import SEED, cpu_s, figure, finish, free_port, start
+from append import lines_of
+from elasticsearch_node import NodeError, Server
+from elasticsearch_node import server as elasticsearch
+from figures import figure, finish, free_port, start
 from indexing import await_ready
 from pipeline import configure
 
-from agent.run import Agent
-from agent.settings import AgentSettings
-from auditship.block import Receipt
-from auditship.sample import Sample
 from auditship.settings import load
-from indexer.settings import IndexerSettings
-from indexer.store.contract import Query
+from indexer.settings import ElasticsearchSettings, IndexerSettings
+from indexer.setup import Setup
+from indexer.store.contract import Query, Reader, Unavailable
+from indexer.store.elasticsearch.connection import Connection
 from indexer.store.select import open_reader
 
-IDLE = ((1, 0), (100, 0), (10_000, 0), (10_000, 10))
-"""Watched files, and how many of them get lines."""
-IDLE_S = 20.0
-SETTLED_CPU_PERCENT = 5.0
-SETTLE_S_MAX = 120.0
+RATES = (10, 1_000, 10_000)
+SECONDS = {10: 14.0, 1_000: 12.0, 10_000: 10.0}
+WARM_S = 2.0
+WAIT_S_MAX = 20.0
+"""How long the last line is waited for."""
+ASK_INTERVAL_S = {"embedded": 0.001, "elasticsearch": 0.025}
+"""Between two searches: what is found is at most that much older than it seems."""
+NEWEST = Query(datasets=("web",))
 
 
-def percentile_99(values: list[float]) -> float:
+class Noted(NamedTuple):
+    """A run: ends of lines, when each was written and due, and when everything below an offset had come so far."""
+
+    ends: list[int]
+    written: Sequence[float]
+    due: Sequence[float]
+    acknowledged: list[tuple[int, float]]
+    searchable: list[tuple[int, float]]
+    wire_bytes: int
+
+
+def percentile_99(values: Sequence[float]) -> float:
     """The value that one of a hundred exceeds."""
     return statistics.quantiles(values, n=100)[-1]
 
 
-def append_and_wait(folder: Path, agent: Agent, count: int, found: dict[str, list[float]]) -> None:
-    """Appends lines one by one, each after the one before was found; then ends the agent."""
-    acknowledged = threading.Event()
-    stored = agent.report.stored
+def waits_ms(ends: Sequence[int], written: Sequence[float], reached: Sequence[tuple[int, float]]) -> list[float]:
+    """How long each line took until everything up to its end had come so far.
 
-    def told(length: int, receipt: Receipt) -> None:
-        stored(length, receipt)
-        acknowledged.set()
-
-    agent.report.stored = told  # type: ignore[method-assign]
-    chance, sample = random.Random(SEED), Sample(SEED)
-    with (
-        (folder / "web.jsonl").open("ab", buffering=0) as file,
-        closing(open_reader(load(IndexerSettings, folder / "indexer.toml"))) as reader,
-    ):
-        for number in range(count):
-            line = sample.line("web", time.time_ns() // 1_000_000)
-            acknowledged.clear()
-            began = time.perf_counter()
-            file.write(line)
-            if not acknowledged.wait(30):
-                break
-            found["ack"].append((time.perf_counter() - began) * 1000)
-            while reader.count(Query()) <= number:
-                time.sleep(0.001)
-            found["searchable"].append((time.perf_counter() - began) * 1000)
-            time.sleep(chance.uniform(0.005, 0.08))
-    os.kill(os.getpid(), signal.SIGTERM)
+    Args:
+        ends: offsets behind each line.
+        written: when each was appended.
+        reached: offsets, rising, and when everything below was there.
+    """
+    offsets = [offset for offset, _ in reached]
+    return [(reached[bisect_left(offsets, end)][1] - at) * 1000 for end, at in zip(ends, written, strict=True)]
 
 
-def latency(count: int) -> None:
-    """The agent in this process, the indexer in another."""
+def prefix(blocks: list[tuple[int, int, int, float]]) -> list[tuple[int, float]]:
+    """When everything below an offset was acknowledged, from blocks that may have been answered in any order."""
+    reached: list[tuple[int, float]] = []
+    latest = 0.0
+    for _, end, _, at in sorted(blocks):
+        latest = max(latest, at)
+        reached.append((end, latest))
+    return reached
+
+
+def ask(reader: Reader, ends: list[int], interval_s: float, deadline: float) -> list[tuple[int, float]]:
+    """Searches for the newest event until it is the last; what was found when."""
+    reached: list[tuple[int, float]] = []
+    while True:
+        with suppress(Unavailable):
+            if hits := reader.search(NEWEST, limit=1).hits:
+                offset, now = json.loads(hits[0].body)["log"]["offset"], time.monotonic()
+                if not reached or offset >= reached[-1][0]:
+                    end = ends[bisect_left(ends, offset + 1)]
+                    reached.append((end, now))
+                    if end == ends[-1]:
+                        return reached
+        if time.monotonic() > deadline:
+            raise SystemExit("the last line cannot be found")
+        time.sleep(interval_s)
+
+
+def await_agent(reader: Reader) -> None:
+    """Returns once the agent's own record says that it has started: everything is up, and the store holds something."""
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not reader.count(Query(datasets=("agent",))):
+        if time.monotonic() > deadline:
+            raise SystemExit("the agent did not start")
+        time.sleep(0.5)
+
+
+def run(folder: Path, store: str, rate: int, seconds: float) -> Noted:
+    """Appends at a rate, with everything running in a folder that holds ``indexer.toml`` and ``agent.toml``."""
+    settings = load(IndexerSettings, folder / "indexer.toml")
+    relay_port, notes = free_port(), folder / "relay.json"
+    agent_toml = folder / "agent.toml"
+    agent_toml.write_text(agent_toml.read_text().replace(f":{settings.host_port[1]}", f":{relay_port}"))
+    lines = lines_of(int(rate * seconds))
+    ends, end = [], 0
+    for line in lines:
+        end += len(line)
+        ends.append(end)
+    indexer = start("-m", "auditship.cli", "indexer", "--config", str(folder / "indexer.toml"))
+    relay = start("bench/relay.py", str(relay_port), str(settings.host_port[1]), str(notes))
+    (folder / "web.jsonl").touch()
+    processes = [relay, indexer]
+    try:
+        await_ready(urllib3.PoolManager(), f"http://127.0.0.1:{settings.host_port[1]}")
+        processes.insert(0, start("-m", "auditship.cli", "agent", "--config", str(agent_toml)))
+        with closing(open_reader(settings)) as reader:
+            await_agent(reader)
+        gateway = start("bench/append.py", str(folder / "web.jsonl"), str(rate), str(seconds), str(folder / "times"))
+        with closing(open_reader(settings)) as reader:
+            searchable = ask(reader, ends, ASK_INTERVAL_S[store], time.monotonic() + seconds * 2 + WAIT_S_MAX)
+        finish(gateway)
+    finally:
+        for process in processes:
+            finish(process, stop=True)
+    times: array[float] = array("d")
+    times.frombytes((folder / "times").read_bytes())
+    noted = json.loads(notes.read_text())
+    acknowledged = prefix([tuple(block) for block in noted["blocks"]])
+    return Noted(ends, times[: len(ends)], times[len(ends) :], acknowledged, searchable, noted["bytes"])
+
+
+def tell(noted: Noted, store: str, rate: int) -> None:
+    """The figures of a run."""
+    first = int(rate * WARM_S)
+    ends, written = noted.ends[first:], noted.written[first:]
+    late = [(at - due) * 1000 for at, due in zip(written, noted.due[first:], strict=True)]
+    context = {"store": store, "rate_per_s": rate}
+    for what, reached in (("ack", noted.acknowledged), ("searchable", noted.searchable)):
+        values = waits_ms(ends, written, reached)
+        more = {"lines": len(values), "max_ms": round(max(values), 1), "late_p99_ms": round(percentile_99(late), 1)}
+        figure(f"{what}_p50_ms", statistics.median(values), "ms", **context)
+        figure(f"{what}_p99_ms", percentile_99(values), "ms", **context, **more)
+    lines_per_block = round(len(noted.ends) / len(noted.acknowledged), 1)
+    figure("wire_bytes_per_event", noted.wire_bytes / len(noted.ends), "B", **context, lines_per_block=lines_per_block)
+
+
+def embedded(rate: int, seconds: float) -> None:
+    """A run into the embedded store."""
     with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        configure(folder, port)
-        indexer = start("-m", "auditship.cli", "indexer", "--config", str(folder / "indexer.toml"))
-        found: dict[str, list[float]] = {"ack": [], "searchable": []}
-        try:
-            await_ready(urllib3.PoolManager(), f"http://127.0.0.1:{port}")
-            (folder / "web.jsonl").touch()
-            agent = Agent(load(AgentSettings, folder / "agent.toml"))
-            threading.Thread(target=append_and_wait, args=(folder, agent, count, found), daemon=True).start()
-            agent.run()
-        finally:
-            finish(indexer, stop=True)
-    for what, values in found.items():
-        figure(
-            f"{what}_p99_ms",
-            percentile_99(values),
-            "ms",
-            store="embedded",
-            lines=len(values),
-            p50_ms=round(statistics.median(values), 1),
+        folder = Path(name)
+        configure(folder, free_port())
+        noted = run(folder, "embedded", rate, seconds)
+        tell(noted, "embedded", rate)
+        size = sum(path.stat().st_size for path in (folder / "store").iterdir())
+        count = len(noted.ends)
+        figure("disk_bytes_per_event", size / count, "B", store="embedded", events=count)
+
+
+@contextmanager
+def set_up(server: Server) -> Iterator[Path]:
+    """A folder with the configuration of an indexer and an agent for that cluster, which has no documents."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        configure(folder, free_port())
+        ca = f'ca_file = "{server.ca}"\n' if server.ca else ""
+        config = folder / "indexer.toml"
+        config.write_text(
+            config.read_text().replace('[store]\npath = "store"\n', '[store]\nkind = "elasticsearch"\n')
+            + f"[elasticsearch]\nurls = {json.dumps(server.urls)}\n"
+            + f'writer_key_file = "writer.key"\nreader_key_file = "reader.key"\n{ca}'
         )
+        settings = ElasticsearchSettings(
+            urls=server.urls, writer_key_file=folder / "writer.key", reader_key_file=folder / "reader.key", ca_file=server.ca
+        )
+        with suppress(OSError):  # there are none yet
+            server.request("DELETE", "/_data_stream/logs-audit.*")
+        with closing(Connection(settings, basic=(server.user, server.password))) as connection:
+            list(Setup(connection).run(settings, classes=(), gateways=()))
+        yield folder
 
 
-def await_settled(pid: int) -> None:
-    """Returns when a process has nothing to do any more: when it has shipped what was there."""
-    deadline = time.monotonic() + SETTLE_S_MAX
-    used = cpu_s(pid) - 100
-    while (now := cpu_s(pid)) - used > SETTLED_CPU_PERCENT / 100 * 2 and time.monotonic() < deadline:
-        used = now
-        time.sleep(2)
-
-
-def idle(files: int, active: int) -> None:
-    """The agent with next to nothing to do."""
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        configure(folder, port)
-        for number in range(files):
-            (folder / f"web-{number}.jsonl").write_bytes(b'{"first":"line"}\n')
-        receiver = start("bench/receiver.py", str(port))
-        agent = start("-m", "auditship.cli", "agent", "--config", str(folder / "agent.toml"))
-        try:
-            await_settled(agent.pid)
-            before, began = cpu_s(agent.pid), time.monotonic()
-            while time.monotonic() - began < IDLE_S:
-                for number in range(active):
-                    with (folder / f"web-{number}.jsonl").open("ab", buffering=0) as file:
-                        file.write(b'{"another":"line"}\n')
-                time.sleep(1)
-            used = (cpu_s(agent.pid) - before) / (time.monotonic() - began)
-        finally:
-            usage = finish(agent, stop=True)
-            finish(receiver, stop=True)
-    figure("idle_cpu_percent", used * 100, "%", files=files, active=active, rss_mib=round(usage.rss_mib, 1))
+def main(stores: Sequence[str], rates: Sequence[int], seconds: float | None) -> None:
+    """The runs that are asked for."""
+    if "embedded" in stores:
+        for rate in rates:
+            embedded(rate, seconds or SECONDS.get(rate, 12.0))
+    if "elasticsearch" not in stores:
+        return
+    try:
+        with elasticsearch() as server:
+            for rate in rates:
+                with set_up(server) as folder:
+                    tell(run(folder, "elasticsearch", rate, seconds or SECONDS.get(rate, 12.0)), "elasticsearch", rate)
+    except NodeError as error:
+        print(f"not measured: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lines", type=int, default=300)
-    latency(parser.parse_args().lines)
-    for files, active in IDLE:
-        idle(files, active)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=("embedded", "elasticsearch"), action="append")
+    parser.add_argument("--rates", type=int, nargs="+", default=RATES)
+    parser.add_argument("--seconds", type=float, help="of each run; else some ten")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    main(arguments.store or ("embedded", "elasticsearch"), arguments.rates, arguments.seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -32,6 +33,8 @@ from indexer.settings import IndexerSettings
 
 SOCKET_VARIABLE: Final = "AUDITSHIP_LISTENING_SOCKET"
 """Tells a program that takes its own place which descriptor listens already, and where."""
+OPEN_FILES_SPARE: Final = 256
+"""Files beside connections: databases, segments, logs, connections to a cluster."""
 
 _log = logging.getLogger("auditship.indexer")
 
@@ -54,6 +57,7 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
         click.echo("the configuration is good")
         return
     configure()
+    _allow_connections(settings.connections_max)
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
     server = _server(settings, workers or settings.workers)
@@ -70,6 +74,17 @@ def _checked(config: Path | None) -> IndexerSettings:
     settings = load(IndexerSettings, config)
     builder_of(settings.enrichment, places_of(settings.enrichment), retention=settings.store.retention)
     return settings
+
+
+def _allow_connections(connections_max: int) -> None:
+    """Lets this process and its workers hold that many connections open, as far as the system allows it."""
+    wanted = connections_max + OPEN_FILES_SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", hard, connections_max)
 
 
 def _is_good(config: Path | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from sample_entries import entry
 
+from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchWriter
@@ -227,6 +228,74 @@ def test_a_request_refused_for_its_body_is_halved_down_to_what_is_at_fault(play:
 def test_a_document_in_the_failure_store_counts_as_stored_and_is_told(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     assert play(Script([[TAKEN, item(201, failure_store="used")]])).append(2) == [CREATED, CREATED]
     assert "1 documents went into a failure store" in caplog.text
+
+
+Answers = list[list[Verdict | Refused] | BaseException]
+
+
+def appended_at_once(url: str, blocks: list[list[Entry]], redelivered: Sequence[int] = ()) -> Answers:
+    """Appends of several agents, in one moment, to a writer that has one bulk under way; some of them are redelivered."""
+
+    async def work() -> Answers:
+        writer = ElasticsearchWriter(ElasticsearchSettings(urls=(url,), bulks_in_flight_max=1), sleep=lambda _: None)
+        try:
+            await writer.append([entry(1000)], redelivered=False)
+            work = [writer.append(block, redelivered=at in redelivered) for at, block in enumerate(blocks)]
+            found = await asyncio.gather(*work, return_exceptions=True)
+            return [each if isinstance(each, BaseException) else list(each) for each in found]
+        finally:
+            await writer.close()
+
+    return asyncio.run(work())
+
+
+def judging(script: Script, items: dict[str, Item]) -> Script:
+    """Makes a script answer by id: an item of its own for some, taken for the others."""
+
+    def bulk(body: bytes) -> tuple[int, bytes]:
+        found = [json.loads(line)["create"]["_id"] for line in body.splitlines()[::2]]
+        script.bulks.append(found)
+        return 200, json.dumps({"items": [items.get(each, TAKEN) for each in found]}).encode()
+
+    script.bulk = bulk  # type: ignore[method-assign]
+    return script
+
+
+def test_small_blocks_that_wait_go_together_and_are_answered_each_for_itself(play: Play) -> None:
+    script = judging(Script([]), {entry(2).id: THERE, entry(3).id: item(400, "document_parsing_exception")})
+    found = appended_at_once(play(script).url, [[entry(0)], [entry(1)], [entry(2), entry(3)], [entry(4)]])
+    refused = Refused("400 document_parsing_exception: because")
+    assert found == [[CREATED], [CREATED], [DUPLICATE, refused], [CREATED]]
+    assert script.bulks[-1][-4:] == ids(1, 2, 3, 4)
+
+
+def test_an_item_that_is_never_taken_is_its_own_block_s_trouble(play: Play) -> None:
+    script = judging(Script([]), {entry(2).id: item(403, "security_exception")})
+    found = appended_at_once(play(script).url, [[entry(0)], [entry(1)], [entry(2)], [entry(3), entry(4)]])
+    assert found[:2] + found[3:] == [[CREATED], [CREATED], [CREATED] * 2]
+    assert isinstance(found[2], Unavailable)
+    assert [each for each in script.bulks if entry(2).id in each][1:] == [ids(2)] * 3
+
+
+def test_what_may_have_come_before_never_goes_with_what_has_not(play: Play) -> None:
+    script = Script([lambda count: [TAKEN] * count])
+    found = appended_at_once(play(script).url, [[entry(n)] for n in range(5)], redelivered=(2, 3))
+    assert found == [[CREATED]] * 5
+    assert script.bulks[-2:] == [ids(2, 3), ids(4)]
+    assert script.lookups == 1
+
+
+def test_a_class_that_is_not_set_up_holds_nobody_else_up(play: Play) -> None:
+    script = Script([lambda count: [TAKEN] * count])
+    found = appended_at_once(play(script).url, [[entry(0)], [entry(1, retention="77d")], [entry(2)]])
+    assert [found[0], found[2]] == [[CREATED], [CREATED]]
+    assert isinstance(found[1], Unavailable)
+
+
+def test_a_push_back_is_told_with_what_is_sent_from_now_on(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    script = Script([[BUSY], [TAKEN]])
+    assert play(script).append(1) == [CREATED]
+    assert "pushes back: at most 1 bulks of 4194304 bytes now" in caplog.text
 
 
 def test_an_answer_that_does_not_come_is_unavailable(play: Play) -> None:

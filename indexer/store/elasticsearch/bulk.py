@@ -49,6 +49,11 @@ def batches(entries: Sequence[Entry], bytes_max: int) -> Iterator[list[int]]:
         yield batch
 
 
+def body_bytes(entries: Iterable[Entry]) -> int:
+    """No body of these entries is longer."""
+    return sum(len(entry.body) + LINE_BYTES for entry in entries)
+
+
 def encode(entries: Iterable[Entry]) -> bytes:
     """The request's body."""
     return b"".join(

@@ -12,7 +12,12 @@ at the moment of a rollover, which comes once a day.
 
 **Nothing stuck.** An entry that the cluster will never take is :class:`Refused`, those beside it are stored. A bulk that is
 refused as a whole (too large) is halved until what is at fault stands alone. An overloaded cluster is sent what is left in
-smaller bulks, since it would refuse one beyond its memory for good.
+smaller bulks, since it would refuse one beyond its memory for good. Who waits for an item that is not taken is the block that
+it belongs to; blocks that went in the same bulk have their answer before.
+
+**No more than it can take.** How many bulks are under way, and how large they are, is the :class:`.window.Window`'s, one for
+all appends. What finds it full waits, and goes together into the next bulk: few agents are answered at once, many small blocks
+make large bulks.
 
 The writer's key can only create; the look-up needs the reader's.
 """
@@ -23,20 +28,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import DecodeError
 
 from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
-from indexer.store.elasticsearch.bulk import FILTER, Again, Outcome, batches, encode, judge
+from indexer.store.elasticsearch.bulk import FILTER, Again, Outcome, batches, body_bytes, encode, judge
 from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, connect
 from indexer.store.elasticsearch.stored import Stored
+from indexer.store.elasticsearch.window import Window
 
 ATTEMPTS_MAX: Final = 4
 PAUSE_S: Final = 0.25
@@ -62,6 +69,18 @@ class Attempt:
         self.overloaded |= overloaded
 
 
+_Verdicts = list[Verdict | Refused]
+
+
+class _Part(NamedTuple):
+    """Entries of one append, no more than a bulk holds, and who waits for their verdicts."""
+
+    entries: list[Entry]
+    bytes: int
+    redelivered: bool
+    done: asyncio.Future[_Verdicts]
+
+
 class ElasticsearchWriter:
     """The writer's side of a cluster.
 
@@ -80,7 +99,8 @@ class ElasticsearchWriter:
     ) -> None:
         self._connection = connect(settings, "writer")
         self._stored = Stored(connect(settings, "reader"))
-        self._bytes_max = settings.bulk_bytes_max
+        self._window = Window(settings.bulks_in_flight_max, settings.bulk_bytes_max)
+        self._waiting: deque[_Part] = deque()
         self._threads = ThreadPoolExecutor(settings.bulks_in_flight_max, thread_name_prefix="bulk")
         self._sleep = sleep
         self._chance = chance
@@ -92,16 +112,20 @@ class ElasticsearchWriter:
         Raises:
             Unavailable: some of the entries could not be stored now; others may have been.
         """
-        parts = list(batches(entries, self._bytes_max))
         loop = asyncio.get_running_loop()
-        work = [loop.run_in_executor(self._threads, self._store, [entries[at] for at in part], redelivered) for part in parts]
-        done = await asyncio.gather(*work, return_exceptions=True)
-        verdicts: dict[int, Verdict | Refused] = {}
-        for part, found in zip(parts, done, strict=True):
+        await self._check_classes(entries)
+        parts = [
+            _Part([entries[at] for at in part], body_bytes(entries[at] for at in part), redelivered, loop.create_future())
+            for part in batches(entries, self._window.bytes)
+        ]
+        self._waiting += parts
+        self._send()
+        verdicts: _Verdicts = []
+        for found in await asyncio.gather(*(part.done for part in parts), return_exceptions=True):
             if isinstance(found, BaseException):
                 raise found
-            verdicts.update(zip(part, found, strict=True))
-        return [verdicts[at] for at in range(len(entries))]
+            verdicts += found
+        return verdicts
 
     async def ready(self) -> None:
         """Returns if the cluster is there, set up, and takes the writer's key.
@@ -112,7 +136,9 @@ class ElasticsearchWriter:
         await asyncio.get_running_loop().run_in_executor(None, self._check)
 
     async def close(self) -> None:
-        """Waits for the bulks under way and lets the connections go."""
+        """Waits for the bulks under way and lets the connections go; what has not been sent is not stored."""
+        while self._waiting:
+            _settle(self._waiting.popleft().done, Unavailable("the indexer is ending"))
         await asyncio.to_thread(self._threads.shutdown)
         self._connection.close()
         self._stored.close()
@@ -121,9 +147,57 @@ class ElasticsearchWriter:
         self._connection.call("GET", "/_security/_authenticate")
         self._stored.check_set_up(ALWAYS_SET_UP)
 
-    def _store(self, entries: list[Entry], redelivered: bool) -> list[Verdict | Refused]:
-        """Stores one bulk's entries, in a thread: some attempts, each for those that are left, in ever smaller bulks."""
-        self._check_classes(entries)
+    async def _check_classes(self, entries: Sequence[Entry]) -> None:
+        """Before anything of an append is sent: no one else's entries wait for a class that is not set up."""
+        for retention in {entry.retention for entry in entries} - self._set_up:
+            await asyncio.get_running_loop().run_in_executor(None, self._stored.check_set_up, retention)
+            self._set_up.add(retention)
+
+    def _send(self) -> None:
+        """Sends what waits, in as many bulks as there is room for; in the event loop."""
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._window.enter():
+            group = self._group()
+            loop.run_in_executor(self._threads, self._store, group, loop).add_done_callback(self._sent)
+
+    def _sent(self, work: asyncio.Future[None]) -> None:
+        self._window.leave()
+        work.result()
+        self._send()
+
+    def _group(self) -> list[_Part]:
+        """The next bulk's parts: those that wait, in order, as far as they fit and are all redelivered or all not."""
+        group = [self._waiting.popleft()]
+        size = group[0].bytes
+        while self._waiting and self._waiting[0].redelivered is group[0].redelivered:
+            size += self._waiting[0].bytes
+            if size > self._window.bytes:
+                break
+            group.append(self._waiting.popleft())
+        return group
+
+    def _store(self, group: list[_Part], loop: asyncio.AbstractEventLoop) -> None:
+        """Stores one bulk's parts, in a thread; each is told as soon as there is a verdict for all of it."""
+        entries = [entry for part in group for entry in part.entries]
+        left: list[tuple[range, _Part]] = []
+        for part in group:
+            first = left[-1][0].stop if left else 0
+            left.append((range(first, first + len(part.entries)), part))
+        try:
+            for verdicts in self._attempts(entries, redelivered=group[0].redelivered):
+                for places, part in [each for each in left if verdicts.keys() >= set(each[0])]:
+                    left.remove((places, part))
+                    loop.call_soon_threadsafe(_settle, part.done, [verdicts[at] for at in places])
+        except Exception as error:  # noqa: BLE001 - raised where the part is waited for
+            for _, part in left:
+                loop.call_soon_threadsafe(_settle, part.done, error)
+
+    def _attempts(self, entries: list[Entry], *, redelivered: bool) -> Iterator[dict[int, Verdict | Refused]]:
+        """Some attempts, each for those that are left, in ever smaller bulks; what is known after each of them.
+
+        Raises:
+            Unavailable: some were not taken in the last one either.
+        """
         verdicts: dict[int, Verdict | Refused] = {}
         left = list(range(len(entries)))
         attempt = Attempt()
@@ -138,21 +212,33 @@ class ElasticsearchWriter:
             outcomes: list[Outcome] = []
             attempt = Attempt()
             for first in range(0, len(left), size):
-                outcomes += self._create([entries[at] for at in left[first : first + size]], attempt)
+                outcomes += self._create_within([entries[at] for at in left[first : first + size]], attempt)
             verdicts.update((at, each) for at, each in zip(left, outcomes, strict=True) if not isinstance(each, Again))
             left = [at for at in left if at not in verdicts]
+            yield verdicts
             if not left:
-                return [verdicts[at] for at in range(len(entries))]
+                return
         raise Unavailable(
             f"Elasticsearch at {self._connection.where} did not take {len(left)} of {len(entries)} documents: {attempt.reason}",
             "The cluster is overloaded." if attempt.overloaded else f"See the cluster's health. {SETUP_HINT}",
             overloaded=attempt.overloaded,
         )
 
-    def _check_classes(self, entries: list[Entry]) -> None:
-        for retention in {entry.retention for entry in entries} - self._set_up:
-            self._stored.check_set_up(retention)
-            self._set_up.add(retention)
+    def _create_within(self, entries: list[Entry], attempt: Attempt) -> list[Outcome]:
+        """Bulk requests as large as the window is when each is sent: the outcome of each entry."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(entries):
+            left = entries[len(outcomes) :]
+            part = next(batches(left, self._window.bytes))
+            epoch = self._window.epoch
+            found = self._create(left[: len(part)], attempt)
+            outcomes += found
+            if Again.OVERLOADED in found:
+                if self._window.pushed_back(epoch):
+                    _log.warning("%s pushes back: %s now", self._connection.where, self._window)
+            elif Again.UNAVAILABLE not in found:
+                self._window.taken(body_bytes(left[: len(part)]), epoch)
+        return outcomes
 
     def _create(self, entries: list[Entry], attempt: Attempt) -> list[Outcome]:
         """One bulk request: the outcome of each entry."""
@@ -178,3 +264,12 @@ class ElasticsearchWriter:
         if judged.reason:
             attempt.failed(judged.reason, overloaded=Again.OVERLOADED in judged.outcomes)
         return judged.outcomes
+
+
+def _settle(future: asyncio.Future[_Verdicts], result: _Verdicts | Exception) -> None:
+    if future.done():  # the request was cancelled meanwhile
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
