@@ -28,12 +28,14 @@ from figures import SEED
 
 MEASUREMENTS = {"shipping": 120, "indexing": 90, "pipeline": 90, "latency": 240, "idle": 270, "cluster": 180}
 """How many seconds each may take."""
+ARGUMENTS = {"cluster": ("--configuration", "ours")}
+"""The other configurations are what `make bench-elasticsearch` compares ours with."""
 LIBRARIES = ("msgspec", "uvicorn", "uvloop", "urllib3", "elasticsearch")
 
 
 def measure(name: str, seconds_max: float) -> tuple[list[dict[str, Any]], bool]:
     """Runs one in a process of its own, passes its figures on, and returns them; and whether it ended well."""
-    command = [sys.executable, str(Path(__file__).parent / f"{name}.py")]
+    command = [sys.executable, str(Path(__file__).parent / f"{name}.py"), *ARGUMENTS.get(name, ())]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     timer = threading.Timer(seconds_max, os.killpg, (process.pid, signal.SIGKILL))
     timer.start()
