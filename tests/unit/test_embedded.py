@@ -109,6 +109,18 @@ def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
         append(tmp_path, [entry(2)])
 
 
+def test_a_segment_that_is_being_made_holds_nothing_and_alarms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    append(tmp_path, [entry(1)])
+    with closing(sqlite3.connect(tmp_path / "2026-11-24.30d.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    assert len(reader(tmp_path).search(Query()).hits) == 1
+    assert not caplog.records
+    with closing(sqlite3.connect(tmp_path / "2026-11-24.30d.sqlite")) as connection:
+        connection.execute("CREATE TABLE somebody_else_s (a)")
+    assert len(reader(tmp_path).search(Query()).hits) == 1
+    assert "not a segment of version" in caplog.text
+
+
 def test_a_damaged_segment_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     append(tmp_path, [entry(n) for n in range(10)])
     append(tmp_path, [entry(n) for n in range(10, 20)], now_ms=NOON_MS + DAY_MS)

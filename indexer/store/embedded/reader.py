@@ -29,7 +29,7 @@ from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
-from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, segments
+from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
 from indexer.store.fields import check_counted, type_of, values
 from indexer.store.query import Bool, parse
 
@@ -206,6 +206,8 @@ def _select(
                 expand = codec_of(connection).expand
                 for row in rows:
                     yield *row[:bodies_at], expand(row[bodies_at]), *row[bodies_at + 1 :]
+    except Unmade:
+        return
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
             raise QueryError(

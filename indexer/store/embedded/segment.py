@@ -55,6 +55,10 @@ PRAGMA user_version = {VERSION};
 """
 
 
+class Unmade(ConfigurationError):  # noqa: N818 - a state of the file, not a defect
+    """A file with nothing in it yet: its writer is making it at this moment, or was killed while it did and will go on."""
+
+
 class SegmentName(NamedTuple):
     """A segment's file: which day's arrivals, and how long they are kept."""
 
@@ -139,6 +143,8 @@ def _version(connection: sqlite3.Connection) -> int:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     version = _version(connection)
+    if (application, version) == (0, 0) and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+        raise Unmade(f"{path}: nothing is in it yet", "Its writer is about to make it; try again.")
     if (application, version) != (APPLICATION_ID, VERSION):
         raise ConfigurationError(
             f"{path}: not a segment of version {VERSION} (it says {version})",
