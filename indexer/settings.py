@@ -56,7 +56,15 @@ class ReaderEntry(Section):
     name: str = Field(min_length=1, max_length=128)
     token_sha256: TokenHash
     organizations: tuple[str, ...] = Field(default=(), max_length=1000)
-    """Organisations whose events the token may see; none: all of them, rejected lines and the agents' record included."""
+    """Organisations whose events the token may see; not given: all of them, rejected lines and the agents' record included."""
+
+    @field_validator("organizations", mode="before")
+    @classmethod
+    def _organizations(cls, value: object) -> object:
+        """A list from which the last name was taken must not open everything; the default, a tuple, is what nobody has written."""
+        if value == []:
+            raise ValueError("an empty list: name the organisations, or leave the key out for all of them")
+        return value
 
 
 class AgentEntry(Section):

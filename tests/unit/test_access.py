@@ -75,6 +75,13 @@ def test_readers_need_their_own_token_where_there_are_any() -> None:
     assert status(access().reader, None) == 200
 
 
+def test_a_reader_s_list_that_was_emptied_is_refused_and_opens_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "indexer.toml"
+    file.write_text(f'[[readers]]\nname = "ada"\ntoken_sha256 = "{token_hash(TOKEN)}"\norganizations = []\n')
+    with pytest.raises(ConfigurationError, match="an empty list"):
+        load(IndexerSettings, file)
+
+
 def test_a_reader_of_some_organizations_sees_theirs_and_no_metrics() -> None:
     some = access(readers=(ReaderEntry(name="ada", token_sha256=token_hash(TOKEN), organizations=("org-1",)),))
     assert some.reader(f"Bearer {TOKEN}") == ("org-1",)
