@@ -61,7 +61,7 @@ class ReaderEntry(Section):
     @field_validator("organizations", mode="before")
     @classmethod
     def _organizations(cls, value: object) -> object:
-        """A list from which the last name was taken must not open everything; the default, a tuple, is what nobody has written."""
+        """A list from which the last name was taken must not open everything; the default is a tuple, and passes."""
         if value == []:
             raise ValueError("an empty list: name the organisations, or leave the key out for all of them")
         return value
