@@ -18,7 +18,7 @@ import urllib.error
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from figures import START_MS, cpu_s, figure
 from indexing import blocks
@@ -29,6 +29,7 @@ import elasticsearch_node
 import zstandard
 from elasticsearch_node import NodeError, Server
 from figures import log_file
+from support import set_up
 
 from index_templates import load
 from indexer.assemble import builder_of, places_of
@@ -37,12 +38,20 @@ from indexer.decode import decode_block
 from indexer.document import Entry
 from indexer.enrich import demo_database
 from indexer.settings import ElasticsearchSettings, EnrichmentSettings
-from indexer.setup import Setup
 from indexer.store.elasticsearch import ElasticsearchWriter
-from indexer.store.elasticsearch.connection import Connection
 
 CONFIGURATIONS = ("default dynamic mapping", "ours, default codec", "ours", "ours as logsdb, stored source")
 STREAM = "logs-audit.web-30d"
+
+
+class Cost(NamedTuple):
+    """What a document of a configuration costs: the cluster's CPU and disk, our own CPU; how many were measured, how fast."""
+
+    cpu_us: float
+    stored_bytes: float
+    documents: int
+    per_s: int
+    client_us: float
 
 
 def entries_of(path: Path) -> list[list[Entry]]:
@@ -64,17 +73,6 @@ async def write(settings: ElasticsearchSettings, batches: Sequence[Sequence[Entr
             await writer.append(batch, redelivered=False)
     finally:
         await writer.close()
-
-
-def setting_up(server: Server, folder: Path) -> ElasticsearchSettings:
-    """Installs everything, with keys of its own."""
-    settings = ElasticsearchSettings(
-        urls=server.urls, writer_key_file=folder / "writer.key", reader_key_file=folder / "reader.key", ca_file=server.ca
-    )
-    connection = Connection(settings, basic=(server.user, server.password))
-    list(Setup(connection).run(settings, classes=(), gateways=()))
-    connection.close()
-    return settings
 
 
 def template(name: str) -> dict[str, Any] | None:
@@ -106,8 +104,8 @@ def prepare(server: Server, name: str) -> None:
     server.request("PUT", f"/_data_stream/{STREAM}")
 
 
-def measure(server: Server, name: str, settings: ElasticsearchSettings, batches: list[list[Entry]]) -> tuple[float, float]:
-    """Writes the documents; the first tenth warms the node up. Returns CPU microseconds and bytes, each for a document."""
+def measure(server: Server, name: str, settings: ElasticsearchSettings, batches: list[list[Entry]]) -> Cost:
+    """Writes the documents; the first tenth warms the node up."""
     prepare(server, name)
     warm = len(batches) // 10 + 1
     asyncio.run(write(settings, batches[:warm]))
@@ -116,16 +114,18 @@ def measure(server: Server, name: str, settings: ElasticsearchSettings, batches:
     took, own = time.monotonic() - began, cpu_s(0) - own
     documents = sum(map(len, batches[warm:]))
     server.request("POST", f"/{STREAM}/_refresh")
-    used = (node_cpu_s(server) - before) / documents * 1e6
+    used = node_cpu_s(server) - before
     server.request("POST", f"/{STREAM}/_forcemerge?max_num_segments=1", timeout_s=600)
     stored = server.get(f"/{STREAM}/_stats/store,docs")["_all"]["primaries"]
     size = stored["store"]["size_in_bytes"] / stored["docs"]["count"]
-    body_bytes = round(sum(len(entry.body) for batch in batches for entry in batch) / stored["docs"]["count"])
-    more = {"configuration": name, "documents": documents, "body_bytes": body_bytes}
-    client = round(own / documents * 1e6, 1)
-    figure("es_cpu_us_per_doc", used, "µs", **more, wall_docs_per_s=round(documents / took), client_us_per_doc=client)
-    figure("es_bytes_per_doc", size, "B", **more)
-    return used, size
+    return Cost(used / documents * 1e6, size, documents, round(documents / took), round(own / documents * 1e6, 1))
+
+
+def tell(name: str, cost: Cost, body_bytes: int) -> None:
+    """The figures of a configuration."""
+    more = {"configuration": name, "documents": cost.documents, "body_bytes": body_bytes}
+    figure("es_cpu_us_per_doc", cost.cpu_us, "µs", **more, wall_docs_per_s=cost.per_s, client_us_per_doc=cost.client_us)
+    figure("es_bytes_per_doc", cost.stored_bytes, "B", **more)
 
 
 def node_cpu_s(server: Server) -> float:
@@ -139,15 +139,20 @@ def main(names: list[str], lines: int) -> None:
     for name in names:
         template(name)
     with elasticsearch_node.server() as server, tempfile.TemporaryDirectory() as folder:
-        settings = setting_up(server, Path(folder))
+        settings = set_up(server, Path(folder))
         batches = entries_of(log_file(Path(folder), lines))
-        measure(server, names[0], settings, batches)  # not counted: the node's compiler has to see our work first
-        found = {name: measure(server, name, settings, batches) for name in names}
+        body_bytes = round(sum(len(entry.body) for batch in batches for entry in batch) / sum(map(len, batches)))
+        measure(server, names[0], settings, batches)  # not told: the node's compiler has to see our work first
+        found = {}
+        for name in names:
+            found[name] = measure(server, name, settings, batches)
+            tell(name, found[name], body_bytes)
+        prepare(server, "ours")  # a cluster that is not ours alone keeps no template of these measurements
         version = server.get("/")["version"]["number"]
     print(f"\nElasticsearch {version}, {lines:,} documents\n", file=sys.stderr)
     print("| configuration | CPU µs a document | stored bytes a document |\n|---|---|---|", file=sys.stderr)
-    for name, (used, size) in found.items():
-        print(f"| {name} | {used:.0f} | {size:.0f} |", file=sys.stderr)
+    for name, cost in found.items():
+        print(f"| {name} | {cost.cpu_us:.0f} | {cost.stored_bytes:.0f} |", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,11 @@ def figure(name: str, value: float, unit: str, **more: object) -> dict[str, obje
     context = ", ".join(f"{key} {each}" for key, each in more.items())
     print(f"  {name:<32}{shown:>14,} {unit:<10}{context}", file=sys.stderr, flush=True)
     return result
+
+
+def percentile_99(values: Sequence[float]) -> float:
+    """The value that one of a hundred exceeds."""
+    return statistics.quantiles(values, n=100)[-1]
 
 
 def start(*command: str, **options: object) -> subprocess.Popen[bytes]:

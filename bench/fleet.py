@@ -28,10 +28,11 @@ from pathlib import Path
 
 import urllib3
 import zstandard
-from figures import SEED, START_MS, cpu_s, figure, finish, free_port, start
+from figures import SEED, START_MS, cpu_s, figure, finish, free_port, percentile_99, start
 from indexing import await_ready
+from stream import Stream
 
-from auditship.block import CHAIN_START, PATH, BlockHeader, chain_next, digest, first_line_digest, stream_id
+from auditship.block import PATH
 from auditship.sample import Sample
 from indexer.enrich import demo_database
 
@@ -68,8 +69,7 @@ class Agent:
         self._number = number
         self.name = f"gw-{number}"
         self.token = f"token-of-{number}"
-        self._at: dict[str, tuple[str, int, bytes]] = {}
-        """By gateway: the stream, the next offset, the chain."""
+        self._streams = {gateway: Stream(self.name, gateway) for gateway in ("agent", "web")}
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -109,28 +109,8 @@ class Agent:
             await self.connect()
         assert self._reader is not None
         assert self._writer is not None
-        hashed = digest(data)
-        stream, offset, chain = self._at.get(gateway) or (
-            stream_id(self.name, 1, 1, 0, first_line_digest(data.partition(b"\n")[0] + b"\n")),
-            0,
-            CHAIN_START,
-        )
-        chain = chain_next(chain, hashed)
-        header = BlockHeader(
-            agent=self.name,
-            host=self.name,
-            gateway=gateway,
-            path=f"/var/log/gateways/{gateway}.jsonl".encode(),
-            stream=stream,
-            offset=offset,
-            length=len(data),
-            lines=data.count(b"\n"),
-            digest=hashed,
-            chain=chain,
-            created_ms=time.time_ns() // 1_000_000,
-        )
         body = self._fleet.compress(data)
-        fields = header.to_headers() | {
+        fields = self._streams[gateway].block(data).to_headers() | {
             "Host": f"127.0.0.1:{self._fleet.port}",
             "Authorization": f"Bearer {self.token}",
             "Content-Encoding": "zstd",
@@ -141,7 +121,6 @@ class Agent:
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = int(answer.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         await self._reader.readexactly(length)
-        self._at[gateway] = stream, offset + len(data), chain
         return answer.split(b" ", 2)[1].decode()
 
 
@@ -183,7 +162,7 @@ async def live(fleet: Fleet, agents: list[Agent], pid: int, options: argparse.Na
     began, used = time.monotonic(), cpu_s(pid)
     await paced(agents, per_s, options.seconds, 0)
     share = (cpu_s(pid) - used) / (time.monotonic() - began) * 100
-    p99 = round(statistics.quantiles(fleet.answers_s, n=100)[-1] * 1000, 1)
+    p99 = round(percentile_99(fleet.answers_s) * 1000, 1)
     figure("fleet_heartbeat_cpu_percent", share, "%", blocks_per_s=round(per_s), answer_p99_ms=p99)
 
     fleet.answers_s.clear()
@@ -193,7 +172,7 @@ async def live(fleet: Fleet, agents: list[Agent], pid: int, options: argparse.Na
     more = {"lines_per_block": options.lines, "cpu_percent": round((cpu_s(pid) - used) / took * 100)}
     figure("fleet_blocks_per_s", len(fleet.answers_s) / took, "1/s", **context, **more)
     figure("fleet_answer_p50_ms", statistics.median(fleet.answers_s) * 1000, "ms", blocks_per_s=options.rate)
-    figure("fleet_answer_p99_ms", statistics.quantiles(fleet.answers_s, n=100)[-1] * 1000, "ms", blocks_per_s=options.rate)
+    figure("fleet_answer_p99_ms", percentile_99(fleet.answers_s) * 1000, "ms", blocks_per_s=options.rate)
     errors = {status: count for status, count in fleet.statuses.items() if status != "200"}
     figure("fleet_errors", sum(errors.values()), "", answered=fleet.statuses["200"], **errors)
     for agent in agents:

@@ -15,8 +15,9 @@ from pathlib import Path
 import urllib3
 import zstandard
 from figures import cpu_s, figure, finish, free_port, log_file, start
+from stream import Stream
 
-from auditship.block import CHAIN_START, PATH, BlockHeader, chain_next, digest, first_line_digest, stream_id
+from auditship.block import PATH, BlockHeader
 from indexer.enrich import demo_database
 
 BLOCK_BYTES = 1 << 20
@@ -24,29 +25,11 @@ BLOCK_BYTES = 1 << 20
 
 def blocks(path: Path) -> Iterator[tuple[BlockHeader, bytes]]:
     """A file as the agent would send it."""
-    compressor = zstandard.ZstdCompressor(level=1)
-    offset, chain, stream = 0, CHAIN_START, ""
+    compressor, stream = zstandard.ZstdCompressor(level=1), Stream("bench", "web")
     with path.open("rb") as file:
         while data := file.read(BLOCK_BYTES):
             data += file.readline()
-            stream = stream or stream_id("bench", 1, 1, 0, first_line_digest(data.partition(b"\n")[0] + b"\n"))
-            hashed = digest(data)
-            chain = chain_next(chain, hashed)
-            header = BlockHeader(
-                agent="bench",
-                host="bench",
-                gateway="web",
-                path=b"/var/log/gateways/web/web.jsonl",
-                stream=stream,
-                offset=offset,
-                length=len(data),
-                lines=data.count(b"\n"),
-                digest=hashed,
-                chain=chain,
-                created_ms=time.time_ns() // 1_000_000,
-            )
-            offset += len(data)
-            yield header, compressor.compress(data)
+            yield stream.block(data), compressor.compress(data)
 
 
 def await_ready(http: urllib3.PoolManager, url: str, timeout_s: float = 30) -> None:

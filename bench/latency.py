@@ -35,15 +35,14 @@ import urllib3
 from append import lines_of
 from elasticsearch_node import NodeError, Server
 from elasticsearch_node import server as elasticsearch
-from figures import figure, finish, free_port, start
+from figures import figure, finish, free_port, percentile_99, start
 from indexing import await_ready
 from pipeline import configure
+from support import set_up
 
 from auditship.settings import load
-from indexer.settings import ElasticsearchSettings, IndexerSettings
-from indexer.setup import Setup
+from indexer.settings import IndexerSettings
 from indexer.store.contract import Query, Reader, Unavailable
-from indexer.store.elasticsearch.connection import Connection
 from indexer.store.select import open_reader
 
 RATES = (10, 1_000, 10_000)
@@ -65,11 +64,6 @@ class Noted(NamedTuple):
     acknowledged: list[tuple[int, float]]
     searchable: list[tuple[int, float]]
     wire_bytes: int
-
-
-def percentile_99(values: Sequence[float]) -> float:
-    """The value that one of a hundred exceeds."""
-    return statistics.quantiles(values, n=100)[-1]
 
 
 def waits_ms(ends: Sequence[int], written: Sequence[float], reached: Sequence[tuple[int, float]]) -> list[float]:
@@ -182,7 +176,7 @@ def embedded(rate: int, seconds: float) -> None:
 
 
 @contextmanager
-def set_up(server: Server) -> Iterator[Path]:
+def configured(server: Server) -> Iterator[Path]:
     """A folder with the configuration of an indexer and an agent for that cluster, which has no documents."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -194,13 +188,7 @@ def set_up(server: Server) -> Iterator[Path]:
             + f"[elasticsearch]\nurls = {json.dumps(server.urls)}\n"
             + f'writer_key_file = "writer.key"\nreader_key_file = "reader.key"\n{ca}'
         )
-        settings = ElasticsearchSettings(
-            urls=server.urls, writer_key_file=folder / "writer.key", reader_key_file=folder / "reader.key", ca_file=server.ca
-        )
-        with suppress(OSError):  # there are none yet
-            server.request("DELETE", "/_data_stream/logs-audit.*")
-        with closing(Connection(settings, basic=(server.user, server.password))) as connection:
-            list(Setup(connection).run(settings, classes=(), gateways=()))
+        set_up(server, folder, empty=True)
         yield folder
 
 
@@ -214,7 +202,7 @@ def main(stores: Sequence[str], rates: Sequence[int], seconds: float | None) -> 
     try:
         with elasticsearch() as server:
             for rate in rates:
-                with set_up(server) as folder:
+                with configured(server) as folder:
                     tell(run(folder, "elasticsearch", rate, seconds or SECONDS.get(rate, 12.0)), "elasticsearch", rate)
     except NodeError as error:
         print(f"not measured: {error}", file=sys.stderr)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import urllib.error
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from shutil import which
 
 import elasticsearch_node
 import pytest
 from elasticsearch_node.install import FETCH_TIMEOUT_S, installed
+from support import set_up
 
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Setup
-from indexer.store.elasticsearch.connection import Connection
 
 _MISSING = pytest.StashKey[str]()
 _LEFT_OUT = pytest.StashKey[str]()
@@ -74,19 +71,7 @@ def _key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def elasticsearch_settings(elasticsearch_server: elasticsearch_node.Server, _key_folder: Path) -> ElasticsearchSettings:
     """A cluster as ``auditship setup`` leaves it, with empty data streams, and the keys that it made."""
-    server = elasticsearch_server
-    with suppress(urllib.error.HTTPError):
-        server.request("DELETE", "/_data_stream/logs-audit.*")
-    settings = ElasticsearchSettings(
-        urls=server.urls,
-        writer_key_file=_key_folder / "writer.key",
-        reader_key_file=_key_folder / "reader.key",
-        ca_file=server.ca,
-    )
-    connection = Connection(settings, basic=(server.user, server.password))
-    list(Setup(connection).run(settings, classes=(), gateways=()))
-    connection.close()
-    return settings
+    return set_up(elasticsearch_server, _key_folder, empty=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

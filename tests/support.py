@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import urllib.error
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import zstandard
+from elasticsearch_node import Server
 
 from auditship.block import CHAIN_START, BlockHeader, chain_next, digest
+from indexer.settings import ElasticsearchSettings
+from indexer.setup import Setup
+from indexer.store.elasticsearch.connection import Connection
 
 DATA = b'{"a":1}\n{"b":2}\n'
 
@@ -33,6 +40,18 @@ def header(data: bytes = DATA, **changes: object) -> BlockHeader:
 def compressed(data: bytes = DATA) -> bytes:
     """A body as an agent sends it."""
     return zstandard.compress(data)
+
+
+def set_up(server: Server, folder: Path, *, empty: bool = False, **more: Any) -> ElasticsearchSettings:
+    """A cluster as ``auditship setup`` leaves it, with keys in a folder; ``empty``: without the documents it had."""
+    if empty:
+        with suppress(urllib.error.HTTPError):  # there are none yet
+            server.request("DELETE", "/_data_stream/logs-audit.*")
+    keys = {"writer_key_file": folder / "writer.key", "reader_key_file": folder / "reader.key"}
+    settings = ElasticsearchSettings(urls=server.urls, ca_file=server.ca, **keys, **more)
+    with closing(Connection(settings, basic=(server.user, server.password))) as connection:
+        list(Setup(connection).run(settings, classes=(), gateways=()))
+    return settings
 
 
 def memory_peak(pid: int) -> int:

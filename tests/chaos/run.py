@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -37,13 +36,12 @@ from elasticsearch_node import Cluster, Server
 from gateway import Gateway
 from product import Product, free_port
 from proxy import MODES, Proxy
+from support import set_up
 
 from auditship.block import first_line_digest
 from auditship.settings import load
-from indexer.settings import ElasticsearchSettings, IndexerSettings
-from indexer.setup import Setup
+from indexer.settings import IndexerSettings
 from indexer.store.contract import Query, Reader
-from indexer.store.elasticsearch.connection import Connection
 from indexer.store.select import open_reader
 
 AGENT = """block_bytes_max = 8192
@@ -303,16 +301,10 @@ def _small_disk(path: Path, stack: ExitStack) -> bool:
 
 def _set_up(server: Server, home: Path) -> str:
     """An Elasticsearch with empty data streams; the configuration that names it."""
-    with suppress(urllib.error.HTTPError):
-        server.request("DELETE", "/_data_stream/logs-audit.*")
-    keys = {"writer_key_file": home / "writer.key", "reader_key_file": home / "reader.key"}
-    settings = ElasticsearchSettings(urls=server.urls, ca_file=server.ca, **keys)
-    connection = Connection(settings, basic=(server.user, server.password))
-    list(Setup(connection).run(settings, classes=(), gateways=()))
-    connection.close()
+    settings = set_up(server, home, empty=True)
     ca = f'ca_file = "{server.ca}"\n' if server.ca else ""
-    files = "".join(f'{name} = "{path}"\n' for name, path in keys.items())
-    return f'[store]\nkind = "elasticsearch"\n[elasticsearch]\nurls = {json.dumps(list(server.urls))}\n{ca}{files}'
+    keys = f'writer_key_file = "{settings.writer_key_file}"\nreader_key_file = "{settings.reader_key_file}"\n'
+    return f'[store]\nkind = "elasticsearch"\n[elasticsearch]\nurls = {json.dumps(list(server.urls))}\n{ca}{keys}'
 
 
 def one(seed: int, seconds: float, cluster: Cluster | None) -> Result:

@@ -18,12 +18,11 @@ from elasticsearch_node import Cluster
 from elasticsearch_node.cluster import sweep
 from elasticsearch_node.node import group_members
 from sample_entries import entry
+from support import set_up
 
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Setup
 from indexer.store.contract import Query, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
-from indexer.store.elasticsearch.connection import Connection
 
 DEADLINE_S = 60
 
@@ -66,16 +65,7 @@ def test_a_node_dies_with_the_process_that_started_it_and_its_files_with_the_nex
 def three(_own_node: None, tmp_path: Path) -> Iterator[tuple[Cluster, ElasticsearchSettings]]:
     """Three nodes with TLS, set up."""
     with Cluster.start(3, tls=True) as cluster:
-        settings = ElasticsearchSettings(
-            urls=tuple(cluster.urls),
-            ca_file=cluster.ca,
-            writer_key_file=tmp_path / "writer.key",
-            reader_key_file=tmp_path / "reader.key",
-            request_timeout_s=5,
-        )
-        with closing(Connection(settings, basic=(cluster.user, cluster.password))) as connection:
-            list(Setup(connection).run(settings, classes=(), gateways=()))
-        yield cluster, settings
+        yield cluster, set_up(cluster.server, tmp_path, request_timeout_s=5)
 
 
 @pytest.mark.slow

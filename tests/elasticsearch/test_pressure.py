@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from elasticsearch_node import Cluster, Server
 from sample_entries import entry
+from support import set_up
 
 from indexer.settings import MIB, ElasticsearchSettings
-from indexer.setup import Setup
 from indexer.store.contract import Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchWriter
-from indexer.store.elasticsearch.connection import Connection
 
 APPENDS = 24
 
@@ -27,13 +26,7 @@ def small(elasticsearch_server: Server, tmp_path: Path) -> Iterator[Elasticsearc
     if os.environ.get("AUDITSHIP_TEST_ES_URL"):
         pytest.skip("tests run against an existing cluster")
     with Cluster.start(settings={"indexing_pressure.memory.limit": "4mb"}) as cluster:
-        settings = ElasticsearchSettings(
-            urls=tuple(cluster.urls), writer_key_file=tmp_path / "writer.key", reader_key_file=tmp_path / "reader.key"
-        )
-        connection = Connection(settings, basic=(cluster.user, cluster.password))
-        list(Setup(connection).run(settings, classes=(), gateways=()))
-        connection.close()
-        yield settings
+        yield set_up(cluster.server, tmp_path)
 
 
 @pytest.mark.slow
