@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
+
+from auditship.limits import open_files
 
 OTHER_FILES_MAX: Final = 128
 """Descriptors for everything that is no log file: connections, state, watches."""
@@ -58,12 +59,7 @@ class System:
 
     def open_files_max(self, wanted: int) -> int:
         """How many log files may be open at once: as many as are wanted, if the system allows it (the limit is raised)."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        needed = wanted + OTHER_FILES_MAX
-        if soft < needed:
-            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(1, min(wanted, soft - OTHER_FILES_MAX))
+        return max(1, min(wanted, open_files(wanted + OTHER_FILES_MAX) - OTHER_FILES_MAX))
 
     def entries(self, directory: str) -> Iterator[os.DirEntry[str]]:
         """A directory's entries; those of an unreadable or missing one are none."""

@@ -139,8 +139,7 @@ def _credentials(settings: IndexerSettings) -> tuple[str | None, list[urllib3.HT
     """The token, and a connection for each address: a manager of pools would look its pool up for every block."""
     token = read_secret(settings.token_file) if settings.token_file else None
     timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.answer_timeout_s)
-    tls = _tls(settings)
-    secure = {} if tls is None else {"ssl_context": tls}
+    secure = {"ssl_context": _tls(settings)}
     return token, [
         urllib3.connection_from_url(url, maxsize=1, timeout=timeout, **(secure if url.startswith("https:") else {}))
         for url in settings.urls

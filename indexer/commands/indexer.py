@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -23,6 +22,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from auditship.errors import AuditshipError
+from auditship.limits import open_files
 from auditship.log import configure
 from auditship.settings import load
 from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
@@ -79,12 +79,8 @@ def _checked(config: Path | None) -> IndexerSettings:
 def _allow_connections(connections_max: int) -> None:
     """Lets this process and its workers hold that many connections open, as far as the system allows it."""
     wanted = connections_max + OPEN_FILES_SPARE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", hard, connections_max)
+    if (allowed := open_files(wanted)) < wanted:
+        _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", allowed, connections_max)
 
 
 def _is_good(config: Path | None) -> bool:

@@ -40,18 +40,28 @@ _FINDABLE: Final = frozenset({"keyword", "text", "ip", "date", "long"})
 
 
 @cache
-def types() -> Mapping[str, str]:
-    """The type of every field that can be looked for."""
+def _mapped() -> Mapping[str, Mapping[str, Any]]:
+    """What the mapping says of each field."""
     mapping = load("component_templates")["audit-mappings"]["template"]["mappings"]
-    return dict(_types("", mapping["properties"]))
+    return dict(_leaf_fields("", mapping["properties"]))
 
 
-def _types(prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _leaf_fields(prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, value in properties.items():
         if "properties" in value:
-            yield from _types(f"{prefix}{name}.", value["properties"])
-        elif value.get("type") in _FINDABLE and (value.get("index", True) or value.get("doc_values", True)):
-            yield prefix + name, value["type"]
+            yield from _leaf_fields(f"{prefix}{name}.", value["properties"])
+        else:
+            yield prefix + name, value
+
+
+@cache
+def types() -> Mapping[str, str]:
+    """The type of every field that can be looked for."""
+    return {
+        name: value["type"]
+        for name, value in _mapped().items()
+        if value["type"] in _FINDABLE and (value.get("index", True) or value.get("doc_values", True))
+    }
 
 
 def type_of(field: str) -> str | None:
@@ -61,20 +71,6 @@ def type_of(field: str) -> str | None:
     return types().get(field)
 
 
-@cache
-def _uncounted() -> frozenset[str]:
-    mapping = load("component_templates")["audit-mappings"]["template"]["mappings"]
-    return frozenset(_without_values("", mapping["properties"]))
-
-
-def _without_values(prefix: str, properties: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in properties.items():
-        if "properties" in value:
-            yield from _without_values(f"{prefix}{name}.", value["properties"])
-        elif value.get("type") == "text" or not value.get("doc_values", True):
-            yield prefix + name
-
-
 def check_counted(fields: Iterable[str]) -> None:
     """Passes fields whose values can be counted.
 
@@ -82,7 +78,8 @@ def check_counted(fields: Iterable[str]) -> None:
         QueryError: a text, or a field that differs from event to event (``http.request.id``): found, but not kept by value.
     """
     for field in fields:
-        if field in _uncounted():
+        found = _mapped().get(field, {})
+        if found.get("type") == "text" or not found.get("doc_values", True):
             raise QueryError(f"{field}: its values are found, not counted", "Name another keyword, an address or a number.")
 
 
