@@ -53,7 +53,7 @@ kibana: $(STAMP) ## builds kibana/audit.ndjson from its source
 
 env: ## .env for docker compose, with new passwords; one that is there stays as it is
 	@test ! -e .env || { echo ".env is there already: nothing was changed"; exit 1; }
-	@umask 077 && $(PYTHON) -c 'import secrets; [print(f"{name}={secrets.token_hex(16)}") for name in ("ELASTIC_PASSWORD", "KIBANA_PASSWORD", "KIBANA_ENCRYPTION_KEY")]' > .env
+	@umask 077 && $(PYTHON) -c 'import secrets; [print(f"{name}={secrets.token_hex(16)}") for name in ("ELASTIC_PASSWORD", "KIBANA_PASSWORD", "KIBANA_ENCRYPTION_KEY")]' > .env.new && mv .env.new .env
 	@echo ".env has new passwords; Kibana's user is elastic, with ELASTIC_PASSWORD"
 
 clean: ## removes what the other targets made here
