@@ -17,12 +17,16 @@ from simulation import ANSWERS, NAMES, run
 from world import World
 
 FIXED = range(400)
-FRESH = 400
+FRESH = 1000
+FAULTS = (
+    "kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call",
+    "an item that is not taken", "a bulk without an answer", "a rollover between attempts",
+)  # fmt: skip
 
 
 def test_fixed_seeds_hold() -> None:
     fired = sum((run(seed).fired for seed in FIXED), start=run(0).fired)
-    assert min(fired[what] for what in ("kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call")) > 100
+    assert min(fired[what] for what in FAULTS) > 100
 
 
 def test_fresh_seeds_hold() -> None:
@@ -41,10 +45,10 @@ class Pipeline(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(seed=st.integers(0, 1000), failing=st.sampled_from([0.0, 0.0, 0.05]))
-    def begin(self, seed: int, failing: float) -> None:
+    @initialize(seed=st.integers(0, 1000), calls=st.sampled_from([0.0, 0.0, 0.05]), items=st.sampled_from([0.0, 0.0, 0.3]))
+    def begin(self, seed: int, calls: float, items: float) -> None:
         self.world = World(random.Random(seed))
-        self.world.machine.failing = failing
+        self.world.machine.failing, self.world.cluster.failing = calls, items
 
     @rule(turns=st.integers(1, 3))
     def turn(self, turns: int) -> None:

@@ -11,9 +11,11 @@ import os
 import queue
 import random
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import zstandard
+from cluster import Cluster
 from machine import LOGS, STATE, Inode, Machine
 
 from agent.block import Block
@@ -27,8 +29,10 @@ from agent.settings import AgentSettings
 from agent.ship import Outcome, Verdict
 from agent.tail import Tail
 from auditship.block import Receipt, digest, first_line_digest
+from indexer.store.contract import Unavailable
 
-logging.getLogger("auditship.agent").setLevel(logging.CRITICAL)
+for each in ("auditship.agent", "auditship.indexer"):
+    logging.getLogger(each).setLevel(logging.CRITICAL)
 SETTINGS = AgentSettings.model_validate(
     {
         "state_dir": STATE,
@@ -121,9 +125,7 @@ class World:
         self.of: dict[int, Life] = {}
         """Which life an inode's content is, by the inode's identity."""
         self.number = 0
-        self.indices: list[set[tuple[str, int, bytes]]] = [set()]
-        """Backing indices, the newest last: what each holds, by id."""
-        self.stored: Counter[bytes] = Counter()
+        self.cluster = Cluster(chance)
         self.gaps: list[tuple[str, int, int | None]] = []
         self.fired: Counter[str] = Counter()
         self.start_agent()
@@ -205,7 +207,8 @@ class World:
         self.gaps += self.report.told
         for block in self.under_way:
             if self.chance.random() < 0.5:
-                self.store(block)
+                with suppress(Unavailable):
+                    self.store(block)
         self.start_agent()
         for life in self.lives:
             durable = [
@@ -222,23 +225,14 @@ class World:
     # The network and the store
 
     def store(self, block: Block) -> Receipt:
-        """What an indexer does with a block: each line once, as far as it can know."""
-        header = block.header
+        """What an indexer does with a block: each line once, as far as it can know.
+
+        Raises:
+            Unavailable: not all of it could be stored.
+        """
         data = zstandard.decompress(block.body)
-        assert digest(data) == header.digest
-        documents = duplicates = 0
-        at = header.offset
-        for line in data.splitlines(keepends=True):
-            identity = header.stream, at, line
-            seen = self.indices if header.redelivered else self.indices[-1:]
-            if any(identity in index for index in seen):
-                duplicates += 1
-            else:
-                documents += 1
-                self.indices[-1].add(identity)
-                self.stored[line] += 1
-            at += len(line)
-        return Receipt(documents, duplicates, 0)
+        assert digest(data) == block.header.digest
+        return self.cluster.store(block.header, data)
 
     def answer(self, at: int, what: str) -> None:
         """One of the blocks under way has its answer."""
@@ -246,7 +240,10 @@ class World:
             return
         block = self.under_way.pop(at % len(self.under_way))
         if what in ("stored", "lost answer"):
-            receipt = self.store(block)
+            try:
+                receipt = self.store(block)
+            except Unavailable:
+                what = "busy"
             if what == "stored":
                 self.inbox.put(Outcome(block, Verdict.STORED, receipt=receipt))
                 return
@@ -257,7 +254,7 @@ class World:
 
     def roll_over(self) -> None:
         """A new backing index: it would take a second document of an id."""
-        self.indices.append(set())
+        self.cluster.roll_over()
 
     # Gateways
 
@@ -338,7 +335,7 @@ class World:
 
     def heal(self) -> None:
         """Nothing fails any more, until the agent has nothing left to do."""
-        self.machine.failing, self.machine.race = 0.0, None
+        self.machine.failing, self.machine.race, self.cluster.failing = 0.0, None, 0.0
         quiet = 0
         for _ in range(20_000):
             self.turn()
@@ -358,7 +355,7 @@ class World:
     def check(self) -> None:
         """Nothing twice, nothing that was not written, and whatever is missing was told."""
         self.check_stored()
-        missing = self.written - self.stored
+        missing = self.written - self.cluster.stored
         for life in self.lives:
             for offset, line in life.lines:
                 if not missing[line] or line == HEADER:
@@ -380,7 +377,7 @@ class World:
 
     def check_stored(self) -> None:
         """What holds at every moment."""
-        too_many = self.stored - self.written
+        too_many = self.cluster.stored - self.written
         assert not too_many, f"stored and not written, or stored twice: {dict(too_many)}"
 
     def _is_told(self, life: Life, start: int, end: int) -> bool:
@@ -390,4 +387,4 @@ class World:
 
     def summary(self) -> tuple[object, ...]:
         """What came of it all."""
-        return self.written.total(), self.stored, self.gaps, self.fired, self.machine.failed
+        return self.written.total(), self.cluster.stored, self.gaps, self.fired, self.machine.failed
