@@ -71,6 +71,11 @@ def type_of(field: str) -> str | None:
     return types().get(field)
 
 
+def is_folded(field: str) -> bool:
+    """Whether a keyword is compared and counted in lower case: names are; codes, ids and paths are taken as they stand."""
+    return "normalizer" in _mapped().get(field, {})
+
+
 def check_counted(fields: Iterable[str]) -> None:
     """Passes fields whose values can be counted.
 

@@ -103,10 +103,19 @@ def test_types_are_those_that_the_fields_need(mapping: dict[str, Mapping[str, An
         assert mapping[name] == {"type": "keyword", "index": False, "doc_values": False}, "kept, not paid for"
 
 
-def test_what_people_search_compares_without_regard_to_case_and_is_bounded(mapping: dict[str, Mapping[str, Any]]) -> None:
+NAMES = {
+    "agent.name", "audit.actor.label", "audit.changes.field", "audit.ci.platform", "audit.ci.repository", "audit.location",
+    "audit.resource.id", "audit.resource.name", "audit.resource.type", "audit.severity", "event.action", "event.outcome",
+    "host.name", "organization.id", "organization.name", "related.user", "source.as.organization.name",
+    "source.geo.city_name", "source.geo.country_name", "source.geo.region_name", "user.email", "user.full_name", "user.id",
+    "user.name", "user_agent.name", "user_agent.original", "user_agent.os.name",
+}  # fmt: skip
+
+
+def test_names_compare_without_regard_to_case_and_every_keyword_is_bounded(mapping: dict[str, Mapping[str, Any]]) -> None:
+    assert {name for name, field in mapping.items() if field.get("normalizer") == "lowercase"} == NAMES
     for name, field in mapping.items():
         if field["type"] == "keyword" and field.get("index", True):
-            assert field["normalizer"] == "lowercase", name
             assert field["ignore_above"] == 1024, name
     assert mapping["event.id"] == {"type": "keyword", "index": False}, "an id is exact, and sorted by"
 

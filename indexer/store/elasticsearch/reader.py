@@ -179,7 +179,7 @@ class ElasticsearchReader:
         return [Bucket(span.key, {each.key: each.doc_count for each in span.severities.buckets}) for span in spans]
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
-        """The most frequent values of each field with their counts, as they are compared: in lower case."""
+        """The most frequent values of each field with their counts, as they are compared: names in lower case."""
         check_counted(fields)
         body = {"query": question(query), "size": 0, "aggs": facets(fields, limit)}
         found = self._ask(_terms, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations

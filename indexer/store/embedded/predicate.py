@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from auditship.line import EPOCH
 from indexer.store.contract import QueryError
-from indexer.store.fields import ALL_TEXT, VALUE_MAX, type_of, under, values
+from indexer.store.fields import ALL_TEXT, VALUE_MAX, is_folded, type_of, under, values
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
 Predicate = Callable[[Any], bool]
@@ -78,7 +78,7 @@ def _leaf(node: Term | Range, field: str, now_ms: int) -> Predicate:
     """The test of one field; a value that cannot be one of its type is in none."""
     match type_of(field):
         case "keyword":
-            test = _keyword(node, str.lower)
+            test = _keyword(node, str.lower if is_folded(field) else str)
         case "flattened":
             test = _keyword(node, str)
         case "text":

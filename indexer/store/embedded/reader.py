@@ -30,7 +30,7 @@ from indexer.store.embedded.condition import Condition, columns, condition, filt
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
 from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
-from indexer.store.fields import check_counted, type_of, values
+from indexer.store.fields import check_counted, is_folded, type_of, values
 from indexer.store.query import Bool, parse
 
 QUERY_TIMEOUT_S: Final = 30.0
@@ -102,14 +102,14 @@ class EmbeddedReader:
         ]
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
-        """The most frequent values of each field with their counts, as they are compared: in lower case."""
+        """The most frequent values of each field with their counts, as they are compared: names in lower case."""
         check_counted(fields)
         counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
         for hit in self._hits(self._wanted(query), newest_first=True, timeout_s=self._timeout_s):
             document = orjson.loads(hit.body)
             for field in fields:
                 if type_of(field):
-                    counts[field].update({_shown(value) for value in values(document, field)})
+                    counts[field].update({_shown(value, folds=is_folded(field)) for value in values(document, field)})
         return {field: sorted(each.items(), key=lambda pair: (-pair[1], pair[0]))[:limit] for field, each in counts.items()}
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
@@ -223,10 +223,10 @@ def _one(name: SegmentName, sql: str) -> tuple[Any, ...] | None:
     return next(_select(name, sql, (), None), None)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, *, folds: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value.lower() if isinstance(value, str) else str(value)
+    return value.lower() if folds and isinstance(value, str) else str(value)
 
 
 def _cursor(hit: Hit) -> str:
