@@ -1,6 +1,7 @@
 """Imports the saved objects and alert rules of ``kibana/`` into a Kibana.
 
-Safe to run again: objects are replaced by id, and a rule that is there is left as it is, since people add their actions to it.
+Safe to run again: objects that differ from ours are replaced by id, those that do not are left alone, and so is a rule that is
+there, since people add their actions to it.
 Raises :class:`~indexer.setup.SetupError` naming the Kibana, what was being done, and Kibana's own words.
 """
 
@@ -15,7 +16,7 @@ from typing import Any, Final
 import urllib3
 
 import kibana
-from indexer.setup import Change, SetupError
+from indexer.setup import Change, SetupError, differences, same
 
 TIMEOUT_S: Final = 60.0
 _HEADERS: Final = {"kbn-xsrf": "true"}
@@ -51,15 +52,25 @@ class KibanaSetup:
         self._pool = urllib3.PoolManager(ca_certs=str(ca_file) if ca_file else None, timeout=TIMEOUT_S, retries=False)
 
     def run(self) -> Iterator[Change]:
-        """Imports everything; tells each step when it is done."""
-        if self._dry_run:
-            self._call("GET", "/api/status")
-        else:
+        """Imports what is not there as it should be; tells each step when it is done."""
+        self._call("GET", "/api/status")
+        changes = [self._object(each) for each in kibana.objects(kibana.sources())]
+        if not self._dry_run and any(each.change != "unchanged" for each in changes):
             self._import()
-        for each in kibana.objects(kibana.sources()):
-            yield Change("saved_objects", f"{each['type']} {each['id']}", "updated")
+        yield from changes
         for rule in kibana.rules():
             yield self._rule(rule)
+
+    def _object(self, wanted: dict[str, Any]) -> Change:
+        """What becomes of a saved object. Kibana may have added attributes of its own: those that we give are compared."""
+        asked = {"objects": [{"type": wanted["type"], "id": wanted["id"]}], "excludeExportDetails": True}
+        present = self._call("POST", "/api/saved_objects/_export", body=asked, missing=True)
+        name = f"{wanted['type']} {wanted['id']}"
+        if not present:
+            return Change("saved_objects", name, "created")
+        ours, theirs = _read(wanted["attributes"]), _read(present.get("attributes", {}))
+        theirs = {name: value for name, value in theirs.items() if name in ours}
+        return Change("saved_objects", name, "unchanged" if same(ours, theirs) else "updated", differences(ours, theirs))
 
     def _import(self) -> None:
         part = ("audit.ndjson", kibana.build(), "application/x-ndjson")
@@ -79,7 +90,7 @@ class KibanaSetup:
     def _call(
         self, method: str, path: str, *, body: object = None, fields: dict[str, Any] | None = None, missing: bool = False
     ) -> dict[str, Any]:
-        """One request and its JSON; with ``missing``, an empty one for a 404."""
+        """One request and its JSON; with ``missing``, an empty one for what is not there: 404, of an export 400."""
         headers = dict(self._headers)
         try:
             if fields is not None:
@@ -91,7 +102,7 @@ class KibanaSetup:
         except urllib3.exceptions.HTTPError as error:
             hint = "Name Kibana's address with --kibana-url, and who vouches for it with --kibana-ca-file."
             raise SetupError(f"{self._url}: {error}", hint) from None
-        if missing and answer.status == HTTPStatus.NOT_FOUND:
+        if missing and answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST}:
             return {}
         if answer.status != HTTPStatus.OK:
             hint = "An administrator of Kibana is needed." if answer.status in (401, 403) else ""
@@ -104,3 +115,15 @@ class KibanaSetup:
         if not isinstance(value, dict):
             raise SetupError(f"{self._url}: {method} {path}: not an answer of Kibana's", "Is this Kibana's address?")
         return value
+
+
+def _read(value: Any) -> Any:
+    """An attribute's value; many are JSON within text, which Kibana may write in its own way."""
+    if isinstance(value, dict):
+        return {name: _read(each) for name, each in value.items()}
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value

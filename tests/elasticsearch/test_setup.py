@@ -86,6 +86,42 @@ def test_a_dry_run_tells_all_and_changes_nothing(home: Path, elasticsearch_serve
     assert changes(run(home, elasticsearch_server, "--json")) == told
 
 
+def test_a_dry_run_on_an_installed_cluster_tells_what_differs_and_touches_nothing(
+    home: Path, elasticsearch_server: Server
+) -> None:
+    run(home, elasticsearch_server)
+    whole = run(home, elasticsearch_server, "--dry-run")
+    assert whole.stdout.startswith("nothing to change: all ")
+    policy = elasticsearch_server.get("/_ilm/policy/audit-30d")["audit-30d"]["policy"]
+    policy["phases"]["delete"]["min_age"] = "3d"
+    elasticsearch_server.request("PUT", "/_ilm/policy/audit-30d", {"policy": policy})
+    elasticsearch_server.request("DELETE", "/_data_stream/logs-audit.batch-30d")
+    settings = {"template": {"settings": {"index": {"codec": "default"}}}}
+    elasticsearch_server.request("PUT", "/_component_template/audit-settings", settings)
+    before = everything(elasticsearch_server)
+    told = changes(run(home, elasticsearch_server, "--dry-run", "--json"))
+    assert {what: each for what, each in told.items() if each != "unchanged"} == {
+        "component_templates audit-settings": "updated",
+        "lifecycle_policies audit-30d": "updated",
+        "data_streams logs-audit.batch-30d": "created",
+        **{what: "rolled over" for what in told if what.startswith("data_streams") and "batch" not in what},
+    }
+    assert everything(elasticsearch_server) == before
+    told_by_run = changes(run(home, elasticsearch_server, "--json"))
+    assert told_by_run == told, "a dry run tells what a run does"
+
+
+def everything(server: Server) -> list[object]:
+    """What setup could change."""
+    paths = (
+        "/_component_template/audit-*",
+        "/_index_template/logs-audit-*",
+        "/_ilm/policy/audit-30d",
+        "/_data_stream/logs-audit.*",
+    )
+    return [server.get(path) for path in paths]
+
+
 def test_what_was_changed_by_hand_is_put_right_and_holds_for_new_documents(home: Path, elasticsearch_server: Server) -> None:
     run(home, elasticsearch_server)
     name = "audit-mappings"

@@ -24,19 +24,32 @@ class Kibana:
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     rules: dict[str, dict] = field(default_factory=dict)
+    objects: dict[str, dict] = field(default_factory=dict)
     imported: dict = field(default_factory=lambda: {"success": True, "successCount": 19})
     status: int = 200
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict]:
         if self.status != 200:
             return self.status, {"message": "no"}
-        if path.startswith("/api/alerting/rule/"):
+        if "/api/alerting/rule/" in path:
             name = path.rpartition("/")[2]
             if method == "GET":
                 return (200, self.rules[name]) if name in self.rules else (404, {})
             self.rules[name] = json.loads(body)
             return 200, {}
-        return 200, self.imported if method == "POST" else {"status": {}}
+        if path.endswith("/_export"):
+            (wanted,) = json.loads(body)["objects"]
+            found = self.objects.get(wanted["id"])
+            return (200, found) if found else (400, {"message": "Error fetching objects to export"})
+        if "/_import" in path:
+            if self.imported["success"]:
+                for each in map(json.loads, kibana.build().splitlines()):
+                    self.objects[each["id"]] = {**each, "attributes": {**each["attributes"], "added": "by Kibana"}}
+            return 200, self.imported
+        return 200, {"status": {}}
+
+    def imports(self) -> list[Asked]:
+        return [each for each in self.asked if "/_import" in each[1]]
 
 
 @pytest.fixture
@@ -70,7 +83,7 @@ def server() -> Iterator[Kibana]:
 def test_everything_is_imported_under_its_ids_and_rules_are_left_to_their_people(server: Kibana) -> None:
     server.url = server.url.removesuffix("/s/security")
     first = list(KibanaSetup(server.url, basic=("elastic", "secret")).run())
-    method, path, headers, body = server.asked[0]
+    ((method, path, headers, body),) = server.imports()
     assert (method, path) == ("POST", "/api/saved_objects/_import?overwrite=true")
     assert headers["kbn-xsrf"] == "true"
     assert headers["authorization"].startswith("Basic ")
@@ -83,19 +96,32 @@ def test_everything_is_imported_under_its_ids_and_rules_are_left_to_their_people
     assert all("id" not in rule for rule in server.rules.values())
     server.rules["auditship-critical"]["actions"] = ["somebody's"]
     second = list(KibanaSetup(server.url, basic=("elastic", "secret")).run())
-    assert {change.change for change in second if change.kind == "alert_rules"} == {"unchanged"}
+    assert {change.change for change in second} == {"unchanged"}
+    assert len(server.imports()) == 1
     assert server.rules["auditship-critical"]["actions"] == ["somebody's"]
+
+
+def test_an_object_that_somebody_changed_is_put_right_and_told(server: Kibana) -> None:
+    list(KibanaSetup(server.url).run())
+    view = server.objects["auditship-events"]["attributes"]
+    view["fieldFormatMap"] = json.dumps(json.loads(view["fieldFormatMap"]), indent=4)  # the same, written otherwise
+    server.objects["auditship-critical"]["attributes"]["title"] = "Mine"
+    (changed,) = [change for change in KibanaSetup(server.url).run() if change.change != "unchanged"]
+    assert (changed.name, changed.change) == ("search auditship-critical", "updated")
+    assert changed.detail.startswith('title: "Mine" -> ')
+    assert len(server.imports()) == 2
 
 
 def test_a_space_is_part_of_the_address_and_a_key_is_sent_as_such(server: Kibana) -> None:
     list(KibanaSetup(server.url, api_key="abc").run())
-    assert server.asked[0][1].startswith("/s/security/api/saved_objects/_import")
+    assert server.imports()[0][1].startswith("/s/security/api/saved_objects/_import")
     assert server.asked[0][2]["authorization"] == "ApiKey abc"
 
 
 def test_a_dry_run_only_looks(server: Kibana) -> None:
-    assert list(KibanaSetup(server.url, dry_run=True).run())
-    assert {method for method, *_ in server.asked} == {"GET"}
+    assert {change.change for change in KibanaSetup(server.url, dry_run=True).run()} == {"created"}
+    assert {path for method, path, *_ in server.asked if method != "GET"} == {"/s/security/api/saved_objects/_export"}
+    assert not server.objects
 
 
 def test_an_import_that_is_refused_in_part_is_told_with_kibana_s_reasons(server: Kibana) -> None:
