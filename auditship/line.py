@@ -11,6 +11,7 @@ Needs msgspec, which comes with ``auditship[indexer]``.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -27,7 +28,7 @@ Timestamp = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=_EPOCH_M
 Name = Annotated[str, Meta(min_length=1)]
 
 
-class Organization(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Organization(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Whose record it is."""
 
     id: Name
@@ -43,7 +44,7 @@ class Actor(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     email: str | None = None
 
 
-class Resource(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Resource(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """What was touched."""
 
     type: Name
@@ -51,7 +52,7 @@ class Resource(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     name: str | None = None
 
 
-class Ci(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Ci(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """The pipeline a token was used from."""
 
     platform: str | None = None
@@ -60,7 +61,7 @@ class Ci(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     repository: str | None = None
 
 
-class Change(Struct, frozen=True, gc=False):
+class Change(Struct, frozen=True, gc=False, omit_defaults=True):
     """One field's change; ``from`` and ``to`` are any JSON."""
 
     field: Name
@@ -136,6 +137,8 @@ def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
     try:
         found = _object.decode(raw)
         extra = {name: value for name, value in found.items() if name not in _LINE_KEYS}
+        with suppress(ValidationError):  # most often the parts have nothing of their own
+            return _lenient.decode(raw), encode(extra)
         has_known_parts = True
         for part, keys in _PART_KEYS.items():
             value = found.get(part)

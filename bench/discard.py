@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from auditship.settings import load
-from indexer.assemble import indexer_of, settle_memory
+from indexer.assemble import indexer_of, settle
 from indexer.document import Entry
 from indexer.server import application
 from indexer.settings import IndexerSettings
@@ -36,5 +36,5 @@ class Discard:
 
 if __name__ == "__main__":
     app = application(indexer_of(load(IndexerSettings, Path(sys.argv[2])), writer=Discard()))
-    settle_memory()
+    settle()
     uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", log_config=None, access_log=False)

@@ -19,69 +19,99 @@ from msgspec import Raw
 from msgspec.json import Encoder
 
 from auditship.block import BlockHeader
-from auditship.line import EPOCH, Line, LineError
+from auditship.line import EPOCH, Ci, Line, LineError
 from auditship.line import Actor as Who
 from indexer.decode import Decoded
-from indexer.document import (
-    ECS,
-    REJECTED,
-    Actor,
-    Audit,
-    Document,
-    Entry,
-    Event,
-    Http,
-    Id,
-    Log,
-    Organization,
-    Rejection,
-    Related,
-    Resource,
-    User,
-)
+from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors
-from indexer.enrich.location import InvalidAddress, Places, location_text
+from indexer.enrich.cache import Cache
+from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
+ORIGINS_MAX: Final = 20_000
+"""How many origins are remembered as ready JSON: some 1.5 KiB each."""
+JUDGEMENTS_MAX: Final = 10_000
+
+_Key = tuple[str | None, ...]
 _encode = Encoder().encode
 _log = logging.getLogger("auditship.indexer")
 
 
 class Block(NamedTuple):
-    """What every document of a block shares, made once."""
+    """What every document of a block shares, made once; ``bytes`` are pieces of JSON."""
 
     stream: str
     gateway: str
-    dataset: str
     ingested_ms: int
     ingested: str
     created: str
     agent: Raw
     host: Raw
     file: Raw
-    stream_bytes: bytes
+    event: bytes
+    """From the id's closing quote to ``event.original``."""
+    log: bytes
+    """From the end of ``event`` to ``log.offset``."""
+    audit: bytes
+    """From the end of ``log`` to what differs in ``audit``."""
+    origin: bytes
+    """``agent``, ``host`` and ``ecs``, from the end of ``audit`` to ``organization``."""
+    hasher: hashlib.blake2b
+    """Has taken the stream: every id begins with a copy of it."""
     organizations: frozenset[str]
     """Organisations that the sender may speak of; none: all."""
 
     @classmethod
     def of(cls, header: BlockHeader, *, sender: str, now_ms: int, organizations: frozenset[str] = frozenset()) -> Block:
         """From a block's header; ``sender`` is the name that the token or certificate proved."""
+        ingested, created = _utc(now_ms), _utc(min(header.created_ms, now_ms))
+        agent = _encode({"id": header.agent, "name": sender or header.agent, "type": "auditship"})
+        host = _encode({"name": header.host})
+        file = _encode({"path": header.path.decode("utf-8", "replace")})
+        dataset = _encode(f"audit.{header.gateway}")
         return cls(
             stream=header.stream,
             gateway=header.gateway,
-            dataset=f"audit.{header.gateway}",
             ingested_ms=now_ms,
-            ingested=_utc(now_ms),
-            created=_utc(min(header.created_ms, now_ms)),
-            agent=Raw(_encode({"id": header.agent, "name": sender or header.agent, "type": "auditship"})),
-            host=Raw(_encode({"name": header.host})),
-            file=Raw(_encode({"path": header.path.decode("utf-8", "replace")})),
-            stream_bytes=bytes.fromhex(header.stream),
+            ingested=ingested,
+            created=created,
+            agent=Raw(agent),
+            host=Raw(host),
+            file=Raw(file),
+            event=b'","kind":"event","created":"%b","ingested":"%b","module":"audit","dataset":%b,"original":'
+            % (created.encode(), ingested.encode(), dataset),
+            log=b'},"log":{"file":%b,"offset":' % file,
+            audit=b'},"audit":{"gateway":%b,"stream":%b,' % (_encode(header.gateway), _encode(header.stream)),
+            origin=b'},"agent":%b,"host":%b,"ecs":%b,"organization":' % (agent, host, bytes(ECS)),
+            hasher=_hasher(bytes.fromhex(header.stream)),
             organizations=organizations,
         )
+
+
+class _Judged(NamedTuple):
+    """A judgement in pieces of JSON: of ``event``, ``event.reason``, ``log``, ``audit``."""
+
+    event: bytes
+    reason: bytes
+    level: bytes
+    audit: bytes
+
+
+class _Origin(NamedTuple):
+    """Who and from where: all that follows from organisation, actor, user agent and address, in pieces of JSON."""
+
+    retention: str
+    platform: str | None
+    """The CI platform that the user agent names."""
+    place: Place | None
+    actor: bytes
+    """``audit.actor``, and the name of ``audit.location``."""
+    location: bytes
+    rest: bytes
+    """``organization``, ``user``, ``user_agent``, ``source`` and ``related``."""
 
 
 class Builder:
@@ -100,6 +130,12 @@ class Builder:
         self._platform = platforms.name
         self._judge = severities.judge
         self._retention = retention
+        self._judged: Cache[_Key, _Judged] = Cache(JUDGEMENTS_MAX)
+        self._origins: Cache[_Key, _Origin] = Cache(ORIGINS_MAX)
+
+    def forget(self) -> None:
+        """Drops what is remembered of places: for when a database was replaced."""
+        self._origins.clear()
 
     def build(self, block: Block, decoded: Decoded) -> Entry:
         """The entry that a line becomes: a document, or a rejected line."""
@@ -115,12 +151,56 @@ class Builder:
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
     def _event(self, block: Block, decoded: Decoded, line: Line) -> Entry:
-        organization, actor, resource = line.organization, line.actor, line.resource
-        if block.organizations and organization.id not in block.organizations:
+        """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder."""
+        resource, text, ci = line.resource, decoded.text, line.ci
+        if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         moment, time_ms = _moment(line.timestamp)
+        origin = self._origin(line)
+        judged = self._judgement(line.action, line.status, resource.type)
+        identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
+        offset = b"%d" % decoded.offset
+        parts = [
+            b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, _encode(text.decode()),
+            b',"hash":"', hashlib.sha256(text).hexdigest().encode(), b'","sequence":', offset, judged.event,
+            b',"reason":' + _encode(line.reason) if line.reason else judged.reason,
+            block.log, offset, judged.level, block.audit, judged.audit,
+            origin.actor, origin.location if ci is None else self._location(line, origin),
+            b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms),
+        ]  # fmt: skip
+        if ci is not None:
+            platform = self._platform(ci.platform) or origin.platform
+            parts += b',"ci":', _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
+        if line.changes:
+            parts += b',"changes":', _encode(line.changes)
+        if decoded.extra:
+            parts += b',"extra":', decoded.extra
+        parts += block.origin, origin.rest
+        if line.request_id:
+            parts += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
+        if line.session_id:
+            parts += b',"session":{"id":', _encode(line.session_id), b"}"
+        if decoded.tags:
+            parts += b',"tags":', _encode(decoded.tags)
+        parts.append(b"}")
+        return Entry(identity.decode(), time_ms, block.gateway, origin.retention, b"".join(parts))
+
+    def _location(self, line: Line, origin: _Origin) -> bytes:
+        """Where a pipeline ran: the event's own word counts before the user agent's."""
+        platform = (line.ci and self._platform(line.ci.platform)) or origin.platform
+        return _encode(location_text(origin.place, platform, line.actor.type != "user"))
+
+    def _origin(self, line: Line) -> _Origin:
+        """What is known of the line's actor, organisation, user agent and address."""
+        actor, organization = line.actor, line.organization
+        key = (
+            actor.id, actor.name, actor.email, actor.type, organization.id, organization.name, line.user_agent, line.ip,
+        )  # fmt: skip
+        return self._origins.get(key) or self._origins.find(key) or self._origins.put(key, self._origin_anew(line))
+
+    def _origin_anew(self, line: Line) -> _Origin:
+        actor, organization = line.actor, line.organization
         label = self._label(actor.type, line.user_agent)
-        judgement = self._judge(line.action, line.status, resource.type)
         place = None
         if line.ip:
             try:
@@ -128,57 +208,39 @@ class Builder:
             except InvalidAddress as error:
                 raise LineError(str(error), "/ip") from None
         automated = actor.type != "user"
-        platform = label.platform
-        if line.ci is not None and line.ci.platform:
-            platform = self._platform(line.ci.platform)
         name = actor.name or actor.email or actor.id
-        identity = document_id(time_ms, block.stream_bytes, decoded.offset, decoded.raw)
-        document = Document(
-            timestamp=moment,
-            event=Event(
-                id=identity,
-                kind="event",
-                created=block.created,
-                ingested=block.ingested,
-                original=decoded.text.decode(),
-                hash=hashlib.sha256(decoded.text).hexdigest(),
-                module="audit",
-                dataset=block.dataset,
-                sequence=decoded.offset,
-                action=judgement.action,
-                category=judgement.category,
-                type=judgement.type,
-                outcome=line.status,
-                severity=judgement.number,
-                reason=line.reason or judgement.reason,
+        user = User(actor.id, name, None if automated else actor.name, actor.email)
+        related = Related((place.ip,) if place else (), _names(actor))
+        return _Origin(
+            retention=self._retention(organization.id),
+            platform=label.platform,
+            place=place,
+            actor=b',"actor":%b,"location":' % _encode(Actor(actor.type, label.text)),
+            location=_encode(location_text(place, label.platform, automated)),
+            rest=b'%b,"user":%b%b%b,"related":%b'
+            % (
+                _encode(organization),
+                _encode(user),
+                b',"user_agent":' + bytes(label.user_agent) if label.user_agent else b"",
+                b',"source":' + bytes(place.source) if place else b"",
+                _encode(related),
             ),
-            log=Log(offset=decoded.offset, file=block.file, level=judgement.severity),
-            audit=Audit(
-                gateway=block.gateway,
-                stream=block.stream,
-                severity=judgement.severity,
-                actor=Actor(actor.type, label.text),
-                location=location_text(place, platform, automated),
-                resource=Resource(resource.type, resource.id, resource.name),
-                action=None if judgement.action == line.action else line.action,
-                ci=_ci(line, platform),
-                changes=Raw(_encode(line.changes)) if line.changes else None,
-                extra=Raw(decoded.extra) if decoded.extra else None,
-                skew_ms=block.ingested_ms - time_ms,
-            ),
-            agent=block.agent,
-            host=block.host,
-            ecs=ECS,
-            organization=Organization(organization.id, organization.name),
-            user=User(actor.id, name, None if automated else actor.name, actor.email),
-            user_agent=label.user_agent,
-            source=None if place is None else place.source,
-            http=Http(Id(line.request_id)) if line.request_id else None,
-            session=Id(line.session_id) if line.session_id else None,
-            related=Related((place.ip,) if place else (), _names(actor)),
-            tags=decoded.tags,
         )
-        return Entry(identity, time_ms, block.gateway, self._retention(organization.id), _encode(document))
+
+    def _judgement(self, action: str, status: str, resource_type: str) -> _Judged:
+        key = action, status, resource_type
+        return self._judged.get(key) or self._judged.find(key) or self._judged.put(key, self._judged_anew(*key))
+
+    def _judged_anew(self, action: str, status: str, resource_type: str) -> _Judged:
+        found = self._judge(action, status, resource_type)
+        kinds = b',"category":%b,"type":%b' % (_encode(found.category), _encode(found.type))
+        severity = _encode(found.severity)
+        return _Judged(
+            event=b',"action":%b%b,"outcome":%b,"severity":%d' % (_encode(found.action), kinds, _encode(status), found.number),
+            reason=b',"reason":' + _encode(found.reason) if found.reason else b"",
+            level=b',"level":' + severity,
+            audit=b'"severity":' + severity + (b"" if found.action == action else b',"action":' + _encode(action)),
+        )
 
 
 def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
@@ -188,7 +250,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     """
     text = decoded.text.decode("utf-8", "replace")
     exact = text.encode() == decoded.text
-    identity = document_id(0, block.stream_bytes, decoded.offset, decoded.raw)
+    identity = _identity(0, block.hasher, decoded.offset, decoded.raw).decode()
     document = Document(
         timestamp=EPOCH + timedelta(milliseconds=block.ingested_ms),
         event=Event(
@@ -222,9 +284,18 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
 
 def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:
     """``_id`` as :mod:`indexer.document` describes it: 22 characters."""
-    when = (time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX).to_bytes(6, "big")
-    what = hashlib.blake2b(stream + offset.to_bytes(8, "big") + raw, digest_size=10).digest()
-    return b2a_base64(when + what).translate(_BASE64URL)[:22].decode()
+    return _identity(time_ms, _hasher(stream), offset, raw).decode()
+
+
+def _hasher(stream: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(stream, digest_size=10)
+
+
+def _identity(time_ms: int, hasher: hashlib.blake2b, offset: int, raw: bytes) -> bytes:
+    hasher = hasher.copy()
+    hasher.update(offset.to_bytes(8, "big") + raw)
+    when = time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX
+    return b2a_base64(when.to_bytes(6, "big") + hasher.digest()).translate(_BASE64URL)[:22]
 
 
 def _moment(timestamp: datetime | int) -> tuple[datetime, int]:
@@ -233,17 +304,11 @@ def _moment(timestamp: datetime | int) -> tuple[datetime, int]:
         if isinstance(timestamp, int):
             return EPOCH + timedelta(milliseconds=timestamp), timestamp
         since = timestamp - EPOCH
-        return timestamp.astimezone(UTC), (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+        return timestamp if timestamp.tzinfo is UTC else timestamp.astimezone(UTC), (
+            since.days * 86_400 + since.seconds
+        ) * 1000 + since.microseconds // 1000
     except OverflowError:
         raise LineError("before the year 1 or after the year 9999 in UTC", "/timestamp") from None
-
-
-def _ci(line: Line, platform: str | None) -> Raw | None:
-    """``audit.ci``: the pipeline, with the platform's usual name."""
-    if line.ci is None:
-        return None
-    fields = {"platform": platform, "run_id": line.ci.run_id, "run_url": line.ci.run_url, "repository": line.ci.repository}
-    return Raw(_encode({name: value for name, value in fields.items() if value is not None}))
 
 
 def _names(actor: Who) -> tuple[str, ...]:

@@ -35,28 +35,40 @@ def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
     """The lines of a block, in order."""
     offset = header.offset
     is_text = _is_utf8(data)
-    plain = b"\r" not in data and b"\0" not in data and offset > 0 and not header.unterminated
+    if b"\r" in data or b"\0" in data or not offset or not is_text or header.unterminated or header.truncated_from is not None:
+        yield from _decode_with_care(header, data, is_text=is_text)
+        return
     for raw in data[:-1].split(b"\n"):
-        text, tags = (raw, ()) if plain else _clean(raw, offset)
-        if header.unterminated:
-            tags = (*tags, "unterminated")
-        yield _decode_line(header, offset, raw, text, tags, is_text=is_text or _is_utf8(text))
+        try:
+            line, extra = decode(raw)
+        except LineError as error:
+            yield Decoded(offset, raw, raw, None, b"", error if raw and not raw.isspace() else LineError("blank"), ())
+        else:
+            yield Decoded(offset, raw, raw, line, extra, None, ())
         offset += len(raw) + 1
 
 
-def _decode_line(header: BlockHeader, offset: int, raw: bytes, text: bytes, tags: tuple[str, ...], *, is_text: bool) -> Decoded:
-    try:
-        if header.truncated_from is not None:
-            kept = len(raw)
-            raise LineError(f"longer than the agent may send: {header.truncated_from} bytes, of which {kept} were kept")
-        if not text or text.isspace():
-            raise LineError("blank")
-        if not is_text:
-            raise LineError("not UTF-8")
-        line, extra = decode(text)
-    except LineError as error:
-        return Decoded(offset, raw, text, None, b"", error, tags)
-    return Decoded(offset, raw, text, line, extra, None, tags)
+def _decode_with_care(header: BlockHeader, data: bytes, *, is_text: bool) -> Iterator[Decoded]:
+    """The lines of a block in which something is not as usual."""
+    offset = header.offset
+    for raw in data[:-1].split(b"\n"):
+        text, tags = _clean(raw, offset)
+        if header.unterminated:
+            tags = (*tags, "unterminated")
+        try:
+            if header.truncated_from is not None:
+                kept = len(raw)
+                raise LineError(f"longer than the agent may send: {header.truncated_from} bytes, of which {kept} were kept")
+            if not text or text.isspace():
+                raise LineError("blank")
+            if not is_text and not _is_utf8(text):
+                raise LineError("not UTF-8")
+            line, extra = decode(text)
+        except LineError as error:
+            yield Decoded(offset, raw, text, None, b"", error, tags)
+        else:
+            yield Decoded(offset, raw, text, line, extra, None, tags)
+        offset += len(raw) + 1
 
 
 def _clean(raw: bytes, offset: int) -> tuple[bytes, tuple[str, ...]]:

@@ -65,8 +65,7 @@ class Pipeline:
                 worked = 0
                 await asyncio.sleep(0)
         verdicts = await self._writer.append(entries, redelivered=header.redelivered)
-        refused = {at: verdict for at, verdict in enumerate(verdicts) if isinstance(verdict, Refused)}
-        if refused:
+        if refused := _refused(verdicts):
             lines = [decoded for at, decoded in enumerate(decode_block(header, data)) if at in refused]
             again = await self._reject(block, lines, refused, redelivered=header.redelivered)
             entries, verdicts = _replaced(entries, again[0]), _replaced(verdicts, again[1])
@@ -88,6 +87,12 @@ class Pipeline:
         return entries, dict(zip(entries, verdicts, strict=True))
 
 
+def _refused(verdicts: Sequence[Verdict | Refused]) -> dict[int, Refused]:
+    if verdicts.count(Verdict.CREATED) == len(verdicts):
+        return {}
+    return {at: verdict for at, verdict in enumerate(verdicts) if isinstance(verdict, Refused)}
+
+
 def why_of(refused: dict[int, Refused]) -> str:
     """The first refusal's reason, short enough for a log."""
     return next(iter(refused.values())).reason[:200]
@@ -99,8 +104,9 @@ def _replaced(items: Sequence[_Item], by: dict[int, _Item]) -> list[_Item]:
 
 def _receipt(entries: Sequence[Entry], verdicts: Sequence[Verdict | Refused]) -> Receipt:
     assert len(entries) == len(verdicts)
-    duplicates = sum(verdict is Verdict.DUPLICATE for verdict in verdicts)
-    rejected = sum(
-        entry.dataset == REJECTED and verdict is Verdict.CREATED for entry, verdict in zip(entries, verdicts, strict=True)
-    )
+    duplicates = len(verdicts) - verdicts.count(Verdict.CREATED)
+    rejected = [entry.dataset for entry in entries].count(REJECTED)
+    if duplicates and rejected:
+        pairs = zip(entries, verdicts, strict=True)
+        rejected = sum(entry.dataset == REJECTED and verdict is Verdict.CREATED for entry, verdict in pairs)
     return Receipt(documents=len(entries) - duplicates - rejected, duplicates=duplicates, rejected=rejected)

@@ -14,7 +14,7 @@ KEY_MAX: Final = 2048
 KEY_USUAL: Final = 200
 """Characters in a key on average; with longer ones fewer are kept."""
 
-_Key = TypeVar("_Key", str, tuple[str, ...])
+_Key = TypeVar("_Key", str, tuple[str, ...], tuple[str | None, ...])
 _Value = TypeVar("_Value")
 
 
@@ -39,7 +39,7 @@ class Cache(Generic[_Key, _Value]):
 
     def put(self, key: _Key, value: _Value) -> _Value:
         """Keeps a value, and returns it."""
-        size = len(key) if isinstance(key, str) else sum(map(len, key))
+        size = len(key) if isinstance(key, str) else sum(len(each) for each in key if each)
         if size > KEY_MAX:
             return value
         if len(self._young) >= self._entries_max or self._characters + size > self._characters_max:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_document import reference
 from support import header
 
 from auditship.block import stream_id
@@ -51,6 +53,9 @@ def builder(places: Places | None = None) -> Builder:
     return Builder(
         Actors(100), places, Platforms(), Severities.load(None), lambda organization: retention.get(organization, "30d")
     )
+
+
+PLACES, SEVERITIES, BUILDER = Places(demo_database.path(), None, 100), Severities.load(None), builder()
 
 
 def entries(
@@ -146,6 +151,58 @@ def test_no_value_can_forge_a_line_of_a_bulk_request(text: str, more: dict[str, 
     entry, _ = one(event)
     assert b"\n" not in entry.body
     assert b"\n" not in entry.id.encode()
+
+
+TEXT = st.text(max_size=12) | st.sampled_from(['"', "\\", "\n", "é", "\u2028", "}", '","x":"'])
+NAME = TEXT.filter(bool)
+SOME = st.none() | TEXT
+EVENTS = st.fixed_dictionaries(
+    {
+        "timestamp": st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=-30))])).map(str)
+        | st.integers(-62_135_596_800_000, 253_402_300_799_999),
+        "organization": st.fixed_dictionaries({"id": NAME}, optional={"name": SOME}),
+        "actor": st.fixed_dictionaries(
+            {"type": st.sampled_from(["user", "api_token", "service"]), "id": NAME}, optional={"name": SOME, "email": SOME}
+        ),
+        "action": NAME | st.sampled_from(["role.assign", "Project.Update", "authentication.login"]),
+        "resource": st.fixed_dictionaries({"type": NAME}, optional={"id": SOME, "name": SOME}),
+        "status": st.sampled_from(["success", "failure"]),
+    },
+    optional={
+        "ip": st.none() | st.sampled_from(["203.0.113.7", "10.0.0.1", "::ffff:203.0.113.9", "2001:DB8::7", ""]),
+        "user_agent": SOME | st.sampled_from(["GitHub-Actions-Runner/2.3", "Mozilla/5.0 (X11; Linux x86_64) Firefox/144.0"]),
+        "ci": st.none()
+        | st.fixed_dictionaries({}, optional={"platform": SOME, "run_id": SOME, "run_url": SOME, "repository": SOME}),
+        "reason": SOME,
+        "request_id": SOME,
+        "session_id": SOME,
+        "changes": st.none()
+        | st.lists(st.fixed_dictionaries({"field": NAME}, optional={"from": TEXT | st.integers(), "to": SOME}), max_size=2),
+        "more": TEXT | st.integers(),
+    },
+)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that says nothing twice."""
+    assert len(dict(pairs)) == len(pairs), pairs
+    return dict(pairs)
+
+
+@settings(deadline=None)  # the tables of user agents are read when the first is seen
+@given(st.lists(EVENTS, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_what_is_spliced_is_what_a_tree_of_structs_encodes_to(events: list[dict[str, Any]], crlf: bool, is_known: bool) -> None:
+    data = b"".join(json.dumps(event).encode() + (b"\r\n" if crlf else b"\n") for event in events)
+    head = header(data, lines=len(events))
+    block, build = Block.of(head, sender="", now_ms=NOW_MS), BUILDER if is_known else builder()
+    for decoded in decode_block(head, data):
+        entry = build.build(block, decoded)
+        assert entry.body == build.build(block, decoded).body, "what is remembered gives the same"
+        if entry.dataset != "rejected":
+            expected = reference(block, decoded, PLACES, SEVERITIES)
+            assert json.loads(entry.body, object_pairs_hook=once) == json.loads(expected)
+        else:
+            assert decoded.error or "year" in entry.body.decode()
 
 
 @given(st.binary(max_size=300))
