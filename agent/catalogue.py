@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +47,8 @@ class Catalogue:
         self._tail = tail
         self._report = report
         self._window_bytes = loaded.window_bytes
-        self._is_uncertain = bool(loaded.problem)
+        self.is_uncertain = bool(loaded.problem)
+        """Anything that the files hold may have been sent before: the checkpoint was damaged."""
         self.streams: dict[Key, Stream] = {}
         self.superseded: list[Stream] = []
         """Streams whose file has become another one, and which wait for answers."""
@@ -58,6 +60,19 @@ class Catalogue:
                 path, stream = os.fsdecode(record.path), record.identity.stream(agent)
                 self._report.gap(path, stream, record.mark.offset, None, "truncated before everything sent was acknowledged")
             self.records.remember(record)
+
+    def is_settled(self, found: Mapping[Key, Found]) -> bool:
+        """Whether there is nothing any more that may have been sent under a damaged checkpoint; told once.
+
+        ``found``: every file that there is. All must be known, and acknowledged as far as they went then.
+        """
+        if not self.is_uncertain or self.superseded:
+            return False
+        are_known = all(key in self.streams or key in self.unborn or not each.size for key, each in found.items())
+        if are_known and all(each.acknowledged.offset >= each.redelivered_until for each in self.streams.values()):
+            self.is_uncertain = False
+            return True
+        return False
 
     def discover(self, found: Found) -> Stream | None:
         """A file that the globs name and that is not known: opens it, and tells which stream it is, new or not.
@@ -126,7 +141,8 @@ class Catalogue:
                     reason = "shorter than it was when the agent ended"
                     self._report.gap(found.path, record.identity.stream(self.agent), size, record.size, reason)
                 stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
-                stream.redelivered_until = size if self._is_uncertain else record.mark.offset + self._window_bytes
+                stream.is_named = True
+                stream.redelivered_until = size if self.is_uncertain else record.mark.offset + self._window_bytes
                 return stream
             self._tell_replaced(key)
         if past is not None:
@@ -134,7 +150,7 @@ class Catalogue:
             self.records.forget(key, past.generation)
         identity = Identity(found.device, found.inode, past.generation + 1 if past else 0, first_line)
         stream = Stream(self.agent, identity, found.path, found.gateway)
-        stream.redelivered_until = size if self._is_uncertain else 0
+        stream.redelivered_until = size if self.is_uncertain else 0
         return stream
 
     def _tell_replaced(self, key: Key) -> None:

@@ -19,12 +19,15 @@ What a crash leaves of a batch is known by its missing commit, and does not coun
 
 The rule that makes this safe: no block is sent before the durable checkpoint names its stream, nor beyond the durable offset +
 the window. So after a restart every block that starts before offset + window may have been sent before; after a restart from a
-file that was torn, from the one before, or from none, every block of what the file holds at that time.
+file that was torn, from the one before, or from none, every block of what the file holds at that time. Until all of that is
+acknowledged, the head of each further checkpoint says ``"uncertain":true``, so that another crash does not forget it. An
+inode's second stream is not sent before both files name it, see :meth:`agent.stream.Stream.saved`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -134,6 +137,8 @@ def parse(data: bytes, name: str) -> Loaded:
     if not commits:
         raise Damaged(f"{name}: not one whole batch of records")
     problem = f"{name}: torn after {commits} batches" if line or batch else ""
+    if head.get("uncertain") and not problem:
+        problem = f"{name}: not all that was shipped under a damaged one has been acknowledged again"
     return Loaded(list(records.values()), int(window_bytes), problem)
 
 
@@ -176,6 +181,8 @@ class Checkpoint:
         self._previous = directory / "checkpoint.previous"
         self._digest: hashlib.blake2b | None = None
         """Over everything in the file; none while it is not known to be as we wrote it."""
+        self._is_damaged = False
+        """The newest file says nothing: it must not take the place of the one before."""
 
     def load(self) -> Loaded | None:
         """What is known; none if there is no checkpoint here.
@@ -188,27 +195,41 @@ class Checkpoint:
         for path in (self._path, self._previous):
             try:
                 loaded = parse(self._system.read(path), str(path))
+                self._settle(path)
                 return replace(loaded, problem="; ".join(filter(None, [*problems, loaded.problem])))
             except FileNotFoundError:
                 problems.append(f"{path}: missing")
             except Damaged as error:
+                self._is_damaged |= path == self._path
                 problems.append(str(error))
         if all(problem.endswith("missing") for problem in problems):
             return None
         return Loaded([], 0, "; ".join(problems))
 
-    def save(self, records: bytearray, window_bytes: int) -> None:
-        """Makes these records the checkpoint, durably.
+    def _settle(self, path: Path) -> None:
+        """What was read may be in memory alone, if its sync failed or never came: what is relied on has to last."""
+        with suppress(OSError):  # the first save will tell
+            file = self._system.open_append(path)
+            try:
+                self._system.sync(file)
+            finally:
+                self._system.close(file)
+
+    def save(self, records: bytearray, window_bytes: int, *, is_uncertain: bool = False) -> None:
+        """Makes these records the checkpoint, durably; ``is_uncertain``: beyond the window, too, anything may have been sent.
 
         Raises:
             OSError: it could not be; the one before still holds.
         """
-        head = orjson.dumps({"auditship_checkpoint": VERSION, "window_bytes": window_bytes}, option=orjson.OPT_APPEND_NEWLINE)
+        uncertain = {"uncertain": True} if is_uncertain else {}
+        about = {"auditship_checkpoint": VERSION, "window_bytes": window_bytes, **uncertain}
+        head = orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE)
         self._digest = None
         digest = _digest(head)
         digest.update(records)
         commit = _commit(digest)
-        self._system.replace(self._path, head, records, commit, keep=self._previous)
+        self._system.replace(self._path, head, records, commit, keep=None if self._is_damaged else self._previous)
+        self._is_damaged = False
         digest.update(commit)
         self._digest = digest
 

@@ -18,6 +18,7 @@ class Save(NamedTuple):
     records: bytearray
     is_whole: bool
     marks: list[tuple[Stream, int]]
+    is_uncertain: bool = False
 
 
 class Saved(NamedTuple):
@@ -39,7 +40,7 @@ def saved(checkpoint: Checkpoint, save: Save, window_bytes: int) -> Saved | NotS
     began = time.monotonic()
     try:
         if save.is_whole:
-            checkpoint.save(save.records, window_bytes)
+            checkpoint.save(save.records, window_bytes, is_uncertain=save.is_uncertain)
         else:
             checkpoint.add(save.records)
     except OSError as error:

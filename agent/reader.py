@@ -315,6 +315,8 @@ class Reader:
                 self._catalogue.release_unborn(key)
         for record in self._catalogue.records.missing(found, hidden):
             self._tell_missing(record)
+        if not troubles and self._catalogue.is_settled(found):
+            self._is_whole_due = self._is_changed = True
         self._has_scanned = True
         self._watch(self._discovery.directories)
         ended = self._clock()
@@ -654,6 +656,7 @@ class Reader:
         records = self._catalogue.records
         if self._is_whole_due or self._added_bytes > max(self._base_bytes, ADDED_BYTES_MIN):
             save = records.whole(self._catalogue.streams.values(), self._catalogue.superseded)
+            save = save._replace(is_uncertain=self._catalogue.is_uncertain)
             self._is_whole_due = False
             self._base_bytes, self._added_bytes = len(save.records), 0
         else:
@@ -667,7 +670,8 @@ class Reader:
         self._flush_at = now + max(self._settings.flush_interval_s, saved.took_s / FLUSH_COST_MAX)
         self._urgent_at = now + saved.took_s
         for stream, offset in saved.save.marks:
-            stream.durable = offset
+            if not stream.saved(offset, is_whole=saved.save.is_whole):
+                self._is_whole_due = self._is_changed = True
         waiting, self._waiting = self._waiting, {}
         for stream in waiting:
             self._make_ready(stream)

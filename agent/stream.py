@@ -26,6 +26,7 @@ class Stream:
         "halted",
         "id",
         "identity",
+        "is_named",
         "is_ready",
         "listed",
         "not_before_s",
@@ -53,7 +54,9 @@ class Stream:
         self.position = mark
         self.acknowledged = mark
         self.durable: int | None = None
-        """The offset in the durable checkpoint; none before that names the stream."""
+        """The offset in the durable checkpoint; none before that counts, see :meth:`saved`."""
+        self.is_named = False
+        """A checkpoint has named it."""
         self.outstanding: list[Block] = []
         """At most a window of them."""
         self.sending = 0
@@ -97,6 +100,19 @@ class Stream:
         assert not self.outstanding
         self.position = self.acknowledged = mark
         self.scan_from = mark.offset
+
+    def saved(self, offset: int, *, is_whole: bool) -> bool:
+        """A checkpoint has named it with this offset; false if another one has to before anything is sent.
+
+        A generation follows from the one before it. So of an inode's second stream the checkpoint before must know as well: if
+        only that one can be read after a crash, what was sent already would get another id. A whole checkpoint makes the last
+        one the one before.
+        """
+        was_named, self.is_named = self.is_named, True
+        if self.durable is None and self.identity.generation and not (was_named and is_whole):
+            return False
+        self.durable = offset
+        return True
 
     def acknowledge(self, block: Block) -> bool:
         """The block is stored. Returns whether the acknowledged prefix grew."""

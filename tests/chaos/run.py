@@ -241,12 +241,19 @@ class Run:
         self.product.kill(self.agent)
         path = self.product.home / "state" / "checkpoint"
         before = path.with_name("checkpoint.previous")
-        is_whole = before.exists() and path.exists()
+        is_whole = before.exists() and path.exists() and all(self._is_known(each, before) for each in self.gateways)
         if is_whole:
             data = path.read_bytes()
             path.write_bytes(data[: self.chance.randrange(len(data))])
         self.agent = self.product.start_agent()
         return "tear_checkpoint" if is_whole else "kill_agent"
+
+    def _is_known(self, gateway: Gateway, checkpoint: Path) -> bool:
+        """Whether a checkpoint knows of a gateway's last truncation: else nobody could tell what was cut off."""
+        if not any(life.is_truncated for life in gateway.lives):
+            return True
+        first = gateway.lives[-1].lines[:1]
+        return bool(first) and first_line_digest(first[0]).hex() in checkpoint.read_text()
 
 
 def check(run: Run, result: Result) -> None:

@@ -61,6 +61,12 @@ BUGS = (
         "if False and not",
     ),
     Bug(
+        "an inode's second stream is sent before both checkpoints name it",
+        "agent/stream.py",
+        "if self.durable is None and self.identity.generation and",
+        "if False and self.identity.generation and",
+    ),
+    Bug(
         "ids do not depend on the line",
         "indexer/build.py",
         'stream + offset.to_bytes(8, "big") + raw',

@@ -63,7 +63,19 @@ def step(world: World, chance: random.Random) -> None:
 def rare(world: World, chance: random.Random, name: str) -> None:
     """A fault, or what rotating tools do."""
     what = chance.choice(
-        ("rotate", "rotate", "truncate", "delete", "kill_agent", "kill_agent", "lose_power", "roll_over", "roll_over", "clock")
+        (
+            "rotate",
+            "rotate",
+            "truncate",
+            "delete",
+            "kill_agent",
+            "kill_agent",
+            "tear_checkpoint",
+            "lose_power",
+            "roll_over",
+            "roll_over",
+            "clock",
+        )
     )
     world.fired[what] += 1
     if what in ("rotate", "truncate", "delete"):

@@ -19,7 +19,7 @@ from world import World
 FIXED = range(400)
 FRESH = 1000
 FAULTS = (
-    "kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call",
+    "kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call", "torn checkpoint",
     "an item that is not taken", "a bulk without an answer", "a rollover between attempts",
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ class Pipeline(RuleBasedStateMachine):
     def lose_sight(self, name: str, what: str) -> None:
         getattr(self.world, what)(name)
 
-    @rule(what=st.sampled_from(["kill_agent", "lose_power", "roll_over"]))
+    @rule(what=st.sampled_from(["kill_agent", "tear_checkpoint", "lose_power", "roll_over"]))
     def fault(self, what: str) -> None:
         getattr(self.world, what)()
 

@@ -20,7 +20,7 @@ from machine import LOGS, STATE, Inode, Machine
 
 from agent.block import Block
 from agent.catalogue import Catalogue
-from agent.checkpoint import LIVE, Checkpoint, Loaded
+from agent.checkpoint import LIVE, Checkpoint, Damaged, Loaded, parse
 from agent.discover import Discovery
 from agent.keeper import Save, saved
 from agent.reader import Message, Reader
@@ -186,14 +186,27 @@ class World:
             outcome = saved(self.checkpoint, self.keeper.jobs.popleft(), SETTINGS.window_bytes)
             self.inbox.put(outcome._replace(took_s=0.001))
 
-    def kill_agent(self) -> None:
+    def kill_agent(self, *, tears: bool = False) -> None:
         """kill -9, perhaps in the middle of a save."""
         if self.keeper.jobs and self.chance.random() < 0.5:
             failing, self.machine.failing = self.machine.failing, 0.3  # dies at a call, which is no worse than the call failing
             saved(self.checkpoint, self.keeper.jobs.popleft(), SETTINGS.window_bytes)
             self.machine.failing = failing
         self.machine.close_all()
+        if tears:
+            self._tear()
         self._agent_is_gone()
+
+    def tear_checkpoint(self) -> None:
+        """kill -9, and the newest checkpoint is torn, as a disk leaves it that does not sync; the one before is whole."""
+        self.kill_agent(tears=True)
+
+    def _tear(self) -> None:
+        newest, before = (self.machine.names.get(f"{STATE}/{name}") for name in ("checkpoint", "checkpoint.previous"))
+        with suppress(Damaged):
+            if newest is not None and before not in (None, newest) and not parse(bytes(before.data), "").problem:
+                self.fired["torn checkpoint"] += 1
+                self.machine.tear(newest, self.chance.randrange(len(newest.data) + 1))
 
     def lose_power(self) -> None:
         """The machine dies, and the agent with it."""
