@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - user agents are as long as they are
 """Promises of the enrichment: who, where, through which pipeline, and how bad."""
 
 from __future__ import annotations
@@ -22,33 +21,10 @@ from indexer.enrich.cache import KEY_MAX, Cache
 from indexer.enrich.location import InvalidAddress, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
-from indexer.enrich.user_agent import parse
 
 MAC_CHROME = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 )
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "label"),
-    [
-        (MAC_CHROME, "Chrome on macOS"),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0 Safari/537.36 Edg/141.0.0.0", "Edge on Windows"),
-        ("Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0", "Firefox on Ubuntu"),
-        ("Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Mobile/15E148 Safari/604.1", "Safari on iOS"),
-        ("acme-cli/2.4.1 (darwin; arm64)", "acme-cli on macOS"),
-        ("acme-cli/2.4.1 (windows; amd64)", "acme-cli on Windows"),
-        ("gitlab-runner 18.5.0 linux/amd64", "gitlab-runner on Linux"),
-        ("Terraform/1.13.4 (+https://www.terraform.io)", "Terraform"),
-        ("curl/8.16.0", "curl"),
-        ("who knows", "Unknown"),
-        ("", "Unknown"),
-        (None, "Unknown"),
-    ],
-)  # fmt: skip
-def test_a_person_is_labelled_by_browser_and_system(user_agent: str | None, label: str) -> None:
-    assert Actors(100).label("user", user_agent).text == label
 
 
 def test_a_token_is_automated_whatever_it_says_and_its_runner_names_the_platform() -> None:
@@ -57,27 +33,6 @@ def test_a_token_is_automated_whatever_it_says_and_its_runner_names_the_platform
     assert (label.text, label.platform) == ("Automated", "GitHub Actions")
     assert actors.label("service", None).text == actors.label("service", MAC_CHROME).text == "Automated"
     assert actors.label("user", MAC_CHROME).text == "Chrome on macOS", "people and tokens share no cache"
-
-
-def test_the_user_agent_is_kept_in_ecs_s_fields() -> None:
-    label = Actors(100).label("user", MAC_CHROME)
-    assert label.user_agent is not None
-    found = json.loads(bytes(label.user_agent))
-    assert found == {
-        "original": MAC_CHROME,
-        "name": "Chrome",
-        "version": "142.0.0",
-        "os": {"name": "macOS", "version": "10.15.7", "full": "macOS 10.15.7"},
-        "device": {"name": "Mac"},
-    }
-
-
-@given(st.text(max_size=5000))
-def test_any_user_agent_gives_an_answer(text: str) -> None:
-    label = Actors(10).label("user", text)
-    assert label.text
-    assert label.user_agent is None or json.loads(bytes(label.user_agent))["original"] == text[:2048]
-    assert parse(text).is_bot in (True, False)
 
 
 @pytest.mark.parametrize(
