@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "retention": ("indexer.commands.retention:retention", "Say how long whose documents are kept, and why."),
     "search": ("indexer.commands.search:search", "Find events."),
     "setup": ("indexer.commands.setup:setup", "Install templates, policies, roles and keys in Elasticsearch."),
+    "severity": ("indexer.commands.severity:severity", "Show by which rules an organisation's events are judged."),
     "status": ("indexer.commands.status:status", "Show agents, their lag, rejected lines and gaps."),
     "tail": ("indexer.commands.tail:tail", "Follow new events."),
     "token": ("indexer.commands.token:token", "Make a token for an agent."),

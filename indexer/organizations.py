@@ -1,4 +1,4 @@
-"""Organisations' policies: how long each one's documents are kept.
+"""Organisations' policies: how long each one's documents are kept, and how bad their events are.
 
 ``organizations.toml``, every table optional; ids may hold ``*``, the first that matches wins::
 
@@ -10,6 +10,13 @@
     id = "org-7"
     legal_hold = true
 
+    [[organization.severity]]
+    action = ["project.read"]
+    resource = ["vault"]
+    severity = "critical"
+    reason = "the vault was opened"
+
+Severity rules have the form of ``enrich/severity.toml`` and are tried before it; for them the case of an id does not count.
 Without a match, or without a ``retention``, the store's default holds. A legal hold suspends deletion: new documents go to the
 class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.retention`). A malformed file raises
 :class:`~auditship.errors.ConfigurationError` naming the file and the key.
@@ -18,6 +25,7 @@ class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.re
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import translate
 from pathlib import Path
 from typing import ClassVar, Final
@@ -26,6 +34,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from auditship.settings import Section, Settings, load
+from indexer.enrich.severity import Rule
 from indexer.settings import Retention
 
 HOLD: Final = "36500d"
@@ -39,6 +48,11 @@ class Policy(Section):
     id: str = Field(min_length=1)
     retention: Retention | None = None
     legal_hold: bool = False
+    severity: tuple[Rule, ...] = ()
+    """Tried before the rules that hold for everybody."""
+
+
+_NOBODY_S: Final = Policy(id="*")
 
 
 class _File(Settings):
@@ -75,9 +89,18 @@ class Policies:
 
     def policy(self, organization: str) -> Policy:
         """The policy of an organisation, whose id may come from a store, in lower case; with its retention filled in."""
-        name = organization.lower()
-        found = next((policy for pattern, policy in self._folded if pattern.match(name)), Policy(id="*"))
+        found = self.find(organization)
         return found.model_copy(update={"retention": found.retention or self._default})
+
+    def find(self, organization: str) -> Policy:
+        """The policy of an organisation as it was written, whatever the case of the id."""
+        name = organization.lower()
+        return next((policy for pattern, policy in self._folded if pattern.match(name)), _NOBODY_S)
+
+    @property
+    def severity(self) -> Callable[[str], tuple[Rule, ...]] | None:
+        """An organisation's own severity rules, by its id; none, if nobody has any."""
+        return (lambda name: self.find(name).severity) if any(policy.severity for policy in self._policies) else None
 
     def retention(self, organization: str) -> str:
         """The class, such as ``30d``, that an organisation's new documents are kept in."""

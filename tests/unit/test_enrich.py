@@ -1,4 +1,4 @@
-"""Promises of the enrichment: who, where, through which pipeline, and how bad."""
+"""Promises of the enrichment: where, and through which pipeline."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from auditship.errors import ConfigurationError
-from indexer.document import EVENT_SEVERITY
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
 from indexer.enrich.cache import KEY_MAX, Cache
 from indexer.enrich.location import InvalidAddress, Places, location_text
 from indexer.enrich.platform import Platforms
-from indexer.enrich.severity import Severities
 
 MAC_CHROME = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
@@ -140,58 +138,6 @@ def test_the_demo_s_database_is_what_its_source_says(tmp_path: Path) -> None:
     for network, *_ in demo_database.PLACES:
         ip = network.partition("/")[0]
         assert bytes(old.look_up(ip).source) == bytes(new.look_up(ip).source)
-
-
-@pytest.mark.parametrize(
-    ("action", "status", "severity"),
-    [
-        ("authentication.login", "failure", "critical"),
-        ("Authentication.Login", "failure", "critical"),
-        ("authentication.login", "success", "info"),
-        ("access.denied", "failure", "critical"),
-        ("mfa.disable", "success", "critical"),
-        ("audit.settings.update", "success", "critical"),
-        ("role.assign", "failure", "critical"),
-        ("role.assign", "success", "warning"),
-        ("member.invite", "success", "warning"),
-        ("api_token.create", "success", "warning"),
-        ("project.delete", "success", "warning"),
-        ("project.read", "success", "info"),
-        ("project.update", "failure", "warning"),
-        ("something.nobody.knows", "success", "info"),
-        ("", "failure", "warning"),
-    ],
-)
-def test_severity_follows_the_rules(action: str, status: str, severity: str) -> None:
-    judgement = Severities.load(None).judge(action, status, "project")
-    assert (judgement.severity, judgement.number, judgement.action) == (severity, EVENT_SEVERITY[severity], action.lower())
-    assert judgement.category
-    assert judgement.type
-    assert (judgement.reason is None) == (severity == "info")
-
-
-def test_an_operator_s_rules_stand_before_the_built_in_ones(tmp_path: Path) -> None:
-    file = tmp_path / "severity.toml"
-    file.write_text('[[rule]]\naction = ["project.read"]\nresource = ["Vault"]\nseverity = "critical"\nreason = "the vault"\n')
-    severities = Severities.load(file)
-    assert severities.judge("project.read", "success", "vault").reason == "the vault"
-    assert severities.judge("project.read", "success", "project").severity == "info"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('severity = "fatal"', "'rule.0.severity'"),
-        ('colour = "red"', "unknown key 'rule.0.colour'"),
-        ("", "'rule.0.severity' is missing"),
-    ],
-)
-def test_a_malformed_rule_is_named(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "severity.toml"
-    file.write_text(f'[[rule]]\naction = ["a"]\n{text}\n')
-    with pytest.raises(ConfigurationError, match=words) as caught:
-        Severities.load(file)
-    assert "severity.toml" in str(caught.value)
 
 
 @given(st.lists(st.text(max_size=30), max_size=200))
