@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "export": ("indexer.commands.export:export", "Write what the store holds to a file or to standard output."),
     "indexer": ("indexer.commands.indexer:indexer", "Receive, enrich and store what agents ship."),
     "lint": ("auditship.lint:lint", "Check log files line by line, before a gateway ships."),
+    "pseudonym": ("indexer.commands.pseudonym:pseudonym", "Say under which pseudonym a person or a value is kept."),
     "retention": ("indexer.commands.retention:retention", "Say how long whose documents are kept, and why."),
     "search": ("indexer.commands.search:search", "Find events."),
     "setup": ("indexer.commands.setup:setup", "Install templates, policies, roles and keys in Elasticsearch."),

@@ -51,6 +51,7 @@ def builder_of(settings: EnrichmentSettings, places: Places, *, retention: str) 
         platforms=Platforms(),
         severities=Severities.load(settings.severity_rules, policies.severity),
         retention=policies.retention,
+        masks=policies.masks(),
     )
 
 

@@ -27,6 +27,7 @@ from indexer.enrich.actor import Actors
 from indexer.enrich.cache import Cache
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
+from indexer.enrich.privacy import Masks
 from indexer.enrich.severity import Severities
 
 _ID_TIME_MAX: Final = 2**48 - 1
@@ -124,6 +125,8 @@ class Builder:
         platforms: Platforms,
         severities: Severities,
         retention: Callable[[str], str],
+        *,
+        masks: Masks | None = None,
     ) -> None:
         self._label = actors.label
         self._look_up = places.look_up
@@ -139,6 +142,8 @@ class Builder:
 
     def build(self, block: Block, decoded: Decoded) -> Entry:
         """The entry that a line becomes: a document, or a rejected line."""
+        if self._masks is not None:
+            decoded = self._masks(decoded, block.organizations)
         if decoded.line is None:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
@@ -259,7 +264,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
             created=block.created,
             ingested=block.ingested,
             original=text,
-            hash=hashlib.sha256(decoded.text).hexdigest(),
+            hash=decoded.hash or hashlib.sha256(decoded.text).hexdigest(),
             module="audit",
             dataset=f"audit.{REJECTED}",
             sequence=decoded.offset,
