@@ -14,13 +14,15 @@ A value shorter than :data:`REPEAT_MIN` is hidden where its name says so, but no
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fnmatch import translate
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
+from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
 
 from indexer.enrich.cache import Cache
@@ -118,6 +120,14 @@ class Mask:
         return _encode(_Line(self).hide(_decode(raw)))
 
 
+class _Json(NamedTuple):
+    """A text that is JSON: what it says, and the same with what stands under names hidden."""
+
+    text: str
+    value: Any
+    looked: Any
+
+
 class _Line:
     """The work on one line."""
 
@@ -187,9 +197,10 @@ class _Line:
         """Any JSON that has no name to be hidden by: what is within it may have."""
         if isinstance(value, str):
             self._search(value, path)
-        elif isinstance(value, list):
+            return self._look_into(value, path)
+        if isinstance(value, list):
             return [self._look(each, path) for each in value]
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             named = next((text for key in _NAME_KEYS if isinstance(text := value.get(key), str)), None)
             choice: Choice = "keep" if named is None else self._mask.names.choice(named)
             for key in value:
@@ -201,6 +212,16 @@ class _Line:
                 for key, each in value.items()
             }
         return value
+
+    def _look_into(self, text: str, path: str) -> Any:
+        """A text that is JSON has fields with names."""
+        if text.lstrip()[:1] not in ("{", "["):
+            return text
+        try:
+            value = _decode(text)
+        except DecodeError:
+            return text
+        return _Json(text, value, self._look(value, path))
 
     def _search(self, text: str, path: str) -> None:
         """Notes the addresses and secrets in a text."""
@@ -253,7 +274,7 @@ class _Line:
         if self._is_too_much:
             return
         for text, instead in list(self._hidden.items()):
-            for spelling in (_encode(text)[1:-1].decode(), quote(text, safe=""), quote_plus(text)):
+            for spelling in (_encode(text)[1:-1].decode(), json.dumps(text)[1:-1], quote(text, safe=""), quote_plus(text)):
                 self._hidden.setdefault(spelling, instead)
 
     def _finish(self, name: str, value: Any) -> tuple[str, Any]:
@@ -281,6 +302,9 @@ class _Line:
         return name, value if is_kept else self._replace(value)
 
     def _replace(self, value: Any) -> Any:
+        if isinstance(value, _Json):
+            replaced = self._replace(value.looked)
+            return self._text(value.text) if replaced == value.value else _encode(replaced).decode()
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, list):
@@ -289,7 +313,7 @@ class _Line:
             return {self._text(key): self._replace(each) for key, each in value.items()}
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             text = str(value)
-            return value if (shown := self._text(text)) == text else shown
+            return value if self._text(text) == text else MASKED
         return value
 
     def _text(self, text: str) -> str:

@@ -112,19 +112,23 @@ def test_a_masked_value_is_nowhere_in_the_document(secret: str, place: Any) -> N
 
 @given(SECRET, st.sampled_from(PLACES_OF_SECRETS), st.integers(0, 40))
 def test_a_masked_value_is_nowhere_in_a_rejected_line(secret: str, place: Any, cut: int) -> None:
-    raw = json.dumps(EVENT | place(secret) | {"n": 1}).encode()
-    for data in (raw[:-cut] if cut else raw, raw.replace(b'"success"', b'"perhaps"'), raw.replace(b'"u-7"', b"7")):
-        bodies = built(data + b"\n", Privacy()) + built(data.replace(b'"org-1"', b"1") + b"\n", Privacy(), who="*")
-        (other,) = built(json.dumps(EVENT | place("~~~~") | {"n": 1}).encode() + b"\n", Privacy())
-        assume(not holds(other, secret))
-        for body in bodies:
-            structural = {"ip", "timestamp"} & place(secret).keys()
-            assert not holds(body, secret) or structural
+    def rejected(event: dict[str, Any]) -> list[bytes]:
+        raw = json.dumps(event).encode()
+        lines = [raw[:-cut] if cut else raw, raw.replace(b'"success"', b'"perhaps"'), raw.replace(b'"u-7"', b"7")]
+        nobody_s = [line.replace(b'"org-1"', b"1") for line in lines]
+        return [
+            *built(b"".join(line + b"\n" for line in lines), Privacy()),
+            *built(b"".join(line + b"\n" for line in nobody_s), Privacy(), who="*"),
+        ]
+
+    assume(not any(holds(body, secret) for body in rejected(EVENT | place("~~~~"))))
+    structural = {"ip", "timestamp"} & place(secret).keys()
+    assert structural or not any(holds(body, secret) for body in rejected(EVENT | place(secret)))
 
 
 def test_what_is_not_secret_stays_and_the_mask_is_told() -> None:
     event = EVENT | {
-        "changes": [{"field": "password", "from": "old-one", "to": 123456}],
+        "changes": [{"field": "password", "from": "old-one", "to": 987654}],
         "big": 12345678901234567890123,
         "x": 1.10,
     }
@@ -194,7 +198,7 @@ def test_pseudonyms_tell_people_apart_within_an_organization_alone() -> None:
 
 
 @given(
-    st.emails().filter(lambda text: re.fullmatch(r"[\w.+-]{3,40}@[\w.-]+\.[a-z]{2,10}", text) is not None),
+    st.from_regex(r"[a-z0-9._+-]{3,20}@([a-z0-9-]{2,10}\.){1,3}[a-z]{2,5}", fullmatch=True),
     st.sampled_from(["mask", "pseudonym"]),
 )
 def test_an_email_address_is_nowhere(email: str, how: Any) -> None:
@@ -209,7 +213,7 @@ def test_an_email_address_is_nowhere(email: str, how: Any) -> None:
     assert not holds(body, email.upper())
     document = json.loads(body)
     assert document["user"]["id"] == Keyed(KEY, "org-1").pseudonym(email), "who it was is still told"
-    assert document["user"]["email"] == (MASKED if how == "mask" else document["user"]["id"])
+    assert document["user"]["email"] == document["user"]["id"]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +316,7 @@ def test_a_line_that_the_store_refuses_is_masked_too() -> None:
 def test_whatever_goes_wrong_nothing_is_stored_that_should_be_hidden(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: Mask, raw: bytes) -> bytes:
+    def broken(_self: Mask, raw: bytes) -> bytes:
         raise RuntimeError(raw)
 
     monkeypatch.setattr(Mask, "text", broken)
@@ -376,7 +380,7 @@ def test_it_is_configured_per_organization(tmp_path: Path) -> None:
     ("text", "key", "mode", "words"),
     [
         (POLICY, "", 0o600, "'pseudonym_key_file' is missing"),
-        (NAMED + POLICY, "short", 0o600, "a key of 5 characters is too short"),
+        (NAMED + POLICY, "sh0rt", 0o600, "a key of 5 characters is too short"),
         (NAMED + POLICY, "x" * 40, 0o644, "readable by everybody"),
         (POLICY.replace("actor.id", "organization.id"), "", 0o600, "'organization.id' cannot be hidden"),
         (POLICY.replace("pseudonyms", "pseudonym"), "", 0o600, "unknown key 'organization.0.privacy.pseudonym'"),
