@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import header
 
@@ -98,6 +98,7 @@ PLACES_OF_SECRETS: list[Any] = [
 ]
 
 
+@settings(deadline=None)
 @given(SECRET, st.sampled_from(PLACES_OF_SECRETS))
 def test_a_masked_value_is_nowhere_in_the_document(secret: str, place: Any) -> None:
     (body,) = built(json.dumps(EVENT | place(secret)).encode() + b"\n", Privacy())
@@ -110,6 +111,7 @@ def test_a_masked_value_is_nowhere_in_the_document(secret: str, place: Any) -> N
     assert holds(body, secret) == bool(structural)
 
 
+@settings(deadline=None)
 @given(SECRET, st.sampled_from(PLACES_OF_SECRETS), st.integers(0, 40))
 def test_a_masked_value_is_nowhere_in_a_rejected_line(secret: str, place: Any, cut: int) -> None:
     def rejected(event: dict[str, Any]) -> list[bytes]:
@@ -197,6 +199,7 @@ def test_pseudonyms_tell_people_apart_within_an_organization_alone() -> None:
     assert Keyed(KEY, "ORG-1").pseudonym("u-7") == keyed.pseudonym("u-7"), "stores do not tell organisations apart by case"
 
 
+@settings(deadline=None)
 @given(
     st.from_regex(r"[a-z0-9._+-]{3,20}@([a-z0-9-]{2,10}\.){1,3}[a-z]{2,5}", fullmatch=True),
     st.sampled_from(["mask", "pseudonym"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditship.errors import ConfigurationError
@@ -170,6 +170,7 @@ def test_the_catalogue_has_what_the_sample_does() -> None:
     assert {action for action, *_ in _ACTIONS} <= {row.split()[0] for row in CATALOGUE.strip().splitlines()}
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=50), st.sampled_from(["success", "failure"]), st.text(min_size=1, max_size=20))
 def test_any_action_has_a_judgement_in_ecs_s_words(action: str, status: str, resource: str) -> None:
     found = judge(action, status, resource)
@@ -239,6 +240,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_whatever_a_grant_looks_like_there_is_a_judgement(one: Any, other: Any) -> None:
     more = {"role": one, "target": other, "changes": [{"field": "roles", "from": one, "to": other}, {"field": "role"}]}

@@ -8,7 +8,7 @@ from collections import Counter
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.enrich.actor import Actors
@@ -138,6 +138,7 @@ def test_every_real_browser_has_a_label_of_browser_and_system() -> None:
         assert " on " in actors.label("user", text).text, text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=5000))
 def test_any_user_agent_gives_an_answer(text: str) -> None:
     label = Actors(10).label("user", text)
