@@ -56,6 +56,9 @@ _GIVEN_AWAY: Final = (
     re.compile(r"\b(?i:bearer|basic)\s{1,3}(?=\S{0,4000}[\dA-Z=])([\w.~+/=-]{8,4000})"),
     re.compile(r"://[^/\s:@]{0,200}:([^/\s@]{1,500})@"),
 )
+_HINTS: Final = (b"passw", b"passphrase", b"pwd", b"secret", b"token", b"key", b"credential", b"bearer", b"basic")
+"""What a line has somewhere in which a text gives anything away, but for an address with a password in it."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")
 _decode = Decoder(float_hook=Decimal).decode
 _encode = Encoder(decimal_format="number").encode
 
@@ -111,13 +114,15 @@ class Mask:
         self.secrets_in_text = secrets_in_text
 
     def text(self, raw: bytes) -> bytes:
-        """A line's JSON with its values hidden.
+        """A line's JSON with its values hidden; the very same bytes where there is nothing to hide.
 
         Raises:
             msgspec.DecodeError: it is not JSON.
             RecursionError: it is nested too deeply.
         """
-        return _encode(_Line(self).hide(_decode(raw)))
+        line = _Line(self, gives_away=self.secrets_in_text and _may_give_away(raw))
+        hidden = line.hide(_decode(raw))
+        return _encode(hidden) if line.is_touched else raw
 
 
 class _Json(NamedTuple):
@@ -131,8 +136,11 @@ class _Json(NamedTuple):
 class _Line:
     """The work on one line."""
 
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, mask: Mask, *, gives_away: bool) -> None:
         self._mask = mask
+        self._gives_away = gives_away
+        self.is_touched = False
+        """Whether there was anything to hide."""
         self._hidden: dict[str, str] = {}
         """What is to be found nowhere, and what stands in its place."""
         self._is_too_much = False
@@ -144,6 +152,8 @@ class _Line:
             self._add_spellings()
             return self._replace(value)
         looked = {name: self._look_at(name, each) for name, each in value.items()}
+        if not self.is_touched:
+            return value
         self._add_spellings()
         return dict(self._finish(name, each) for name, each in looked.items())
 
@@ -183,6 +193,7 @@ class _Line:
         """The address that the line came from; what is none is masked, the indexer says so of it anyway."""
         if self._mask.ip == "keep":
             return value
+        self.is_touched = True
         network = _network(value.strip(), self._mask.ip) if "/" not in value else None
         self._hide_value(value.strip(), network or MASKED)
         if network and (normal := str(ipaddress.ip_address(value.strip().partition("%")[0]))) != value.strip():
@@ -232,7 +243,7 @@ class _Line:
         if mask.ip != "keep" and path != "user_agent":  # whose versions look like addresses
             for match in _ADDRESS.finditer(text):
                 self._note_address(match.group().rstrip("."))
-        if mask.secrets_in_text:
+        if self._gives_away:
             for pattern in _GIVEN_AWAY:
                 for match in pattern.finditer(text):
                     self._hide_value(match[1], MASKED)
@@ -250,6 +261,7 @@ class _Line:
         """What stands in the place of a value; the value is noted, and not to be found elsewhere."""
         if value is None:
             return None
+        self.is_touched = True
         if choice == "mask" or self._mask.pseudonym is None:
             for leaf in _leaves(value):
                 self._hide_value(leaf, MASKED)
@@ -263,6 +275,7 @@ class _Line:
 
     def _hide_value(self, text: str, instead: str) -> str:
         if len(text) >= REPEAT_MIN and text != instead:
+            self.is_touched = True
             self._hidden.setdefault(text, instead)
         return instead
 
@@ -274,6 +287,8 @@ class _Line:
         if self._is_too_much:
             return
         for text, instead in list(self._hidden.items()):
+            if _PLAIN.fullmatch(text):
+                continue
             for spelling in (_encode(text)[1:-1].decode(), json.dumps(text)[1:-1], quote(text, safe=""), quote_plus(text)):
                 self._hidden.setdefault(spelling, instead)
 
@@ -324,6 +339,11 @@ class _Line:
             return text
         pattern = "|".join(re.escape(hidden) for hidden in sorted(found, key=len, reverse=True))
         return re.sub(pattern, lambda match: self._hidden[match.group()], text)
+
+
+def _may_give_away(raw: bytes) -> bool:
+    lower = raw.lower()
+    return any(hint in lower for hint in _HINTS) or (b"://" in raw and b"@" in raw)
 
 
 def _network(text: str, ip: str) -> str | None:

@@ -28,12 +28,14 @@ from auditship.errors import ConfigurationError
 from auditship.line import LineError, decode
 from auditship.settings import Section, read_secret
 from indexer.decode import Decoded
+from indexer.enrich.cache import Cache
 from indexer.enrich.mask import Mask, Names
 
 KEY_MIN: Final = 32
 """Characters that a key has at least."""
 MAKE_KEY: Final = "Make one: (umask 077; openssl rand -hex 32 > FILE), and name it: pseudonym_key_file at the top of the file."
 ORGANIZATIONS_MAX: Final = 100_000
+PSEUDONYMS_MAX: Final = 50_000
 WITHHELD: Final = b"[withheld]"
 SECRETS: Final = (
     "*password*", "*passwd*", "*passphrase*", "pwd", "*_pwd", "*secret*", "*token", "*tokens", "*token_value", "*api_key*",
@@ -100,11 +102,17 @@ def read_key(file: Path) -> bytes:
 class Keyed:
     """One organisation's key: what pseudonyms and keyed hashes are made with."""
 
-    def __init__(self, master: bytes, organization: str) -> None:
+    def __init__(self, master: bytes, organization: str, cache: Cache[tuple[str, ...], str] | None = None) -> None:
+        self._organization = organization.lower()
+        self._cache: Cache[tuple[str, ...], str] = cache or Cache(1)
         self._key = hmac.digest(master, b"auditship pseudonyms 1\0" + organization.lower().encode(), "sha256")
 
     def pseudonym(self, text: str) -> str:
         """``p-`` and 26 letters and digits; upper and lower case of a text make no difference, as in the stores."""
+        key = self._organization, text
+        return self._cache.get(key) or self._cache.find(key) or self._cache.put(key, self._make(text))
+
+    def _make(self, text: str) -> str:
         digest = hmac.digest(self._key, b"value\0" + text.casefold().encode("utf-8", "surrogatepass"), "sha256")
         return "p-" + b32encode(digest[:16]).decode().rstrip("=").lower()
 
@@ -125,6 +133,7 @@ class Masks:
         self._privacy = privacy
         self._key = key
         self._names: dict[Privacy, Names] = {}
+        self._pseudonyms: Cache[tuple[str, ...], str] = Cache(PSEUDONYMS_MAX)
         self._hidings: dict[str, Hiding | None] = {}
 
     def __call__(self, decoded: Decoded, senders: frozenset[str] = frozenset()) -> Decoded:
@@ -154,7 +163,7 @@ class Masks:
             names = self._names.get(privacy)
             if names is None:
                 names = self._names[privacy] = Names(privacy.mask, privacy.pseudonyms, SECRETS if privacy.secrets else ())
-            found = Hiding(privacy, names, Keyed(self._key, organization) if self._key else None)
+            found = Hiding(privacy, names, Keyed(self._key, organization, self._pseudonyms) if self._key else None)
         if len(self._hidings) >= ORGANIZATIONS_MAX:
             self._hidings.clear()
         self._hidings[organization] = found
@@ -178,6 +187,8 @@ class Hiding:
         """The line with its values hidden. One that is no event stays none, and one that cannot be masked is withheld."""
         try:
             text = self._mask.text(decoded.text)
+            if text is decoded.text and not self._is_hash_keyed and decoded.line is not None:
+                return decoded
             line, extra = decode(text)
         except LineError as error:
             return self._hidden(decoded, text, error)
@@ -205,7 +216,7 @@ class Hiding:
             line=None,
             extra=b"",
             error=error,
-            tags=(*decoded.tags, "withheld" if text is WITHHELD else "masked"),
+            tags=decoded.tags if text is decoded.text else (*decoded.tags, "withheld" if text is WITHHELD else "masked"),
             hash=digest.hex(),
         )
 
