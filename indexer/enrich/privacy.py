@@ -104,7 +104,7 @@ class Keyed:
 
     def __init__(self, master: bytes, organization: str, cache: Cache[tuple[str, ...], str] | None = None) -> None:
         self._organization = organization.lower()
-        self._cache: Cache[tuple[str, ...], str] = cache or Cache(1)
+        self._cache: Cache[tuple[str, ...], str] = Cache(1) if cache is None else cache
         self._key = hmac.digest(master, b"auditship pseudonyms 1\0" + organization.lower().encode(), "sha256")
 
     def pseudonym(self, text: str) -> str:
