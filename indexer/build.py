@@ -130,7 +130,7 @@ class Builder:
     ) -> None:
         self._label = actors.label
         self._look_up = places.look_up
-        self._platform = platforms.name
+        self._platform = platforms.of
         self._judge = severities.judge
         self._retention = retention
         self._judged: Cache[_Key, _Judged] = Cache(JUDGEMENTS_MAX)
