@@ -43,7 +43,7 @@ from pydantic_settings import SettingsConfigDict
 from auditship.errors import ConfigurationError
 from auditship.settings import FilePath, Section, Settings, load
 from indexer.enrich.privacy import MAKE_KEY, Keyed, Masks, Privacy, read_key
-from indexer.enrich.severity import Rule
+from indexer.enrich.rule import Rule
 from indexer.settings import Retention
 
 HOLD: Final = "36500d"

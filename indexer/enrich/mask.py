@@ -18,22 +18,19 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from fnmatch import translate
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
 
-from indexer.enrich.cache import Cache
+from indexer.enrich.clues import MASKED, addresses, emails, is_email, may_give_away_secrets, network, secrets
+from indexer.enrich.names import Choice, Names
 
-MASKED: Final = "[masked]"
 REPEAT_MIN: Final = 4
 """Characters that a value has at least to be looked for in other texts."""
 HIDDEN_MAX: Final = 200
-NAMES_MAX: Final = 10_000
 
-Choice = Literal["keep", "mask", "pseudonym"]
 _STRUCTURE: Final = frozenset({"timestamp", "action", "status", "organization.id", "actor.type", "actor.id", "resource.type"})
 _PARTS: Final = {
     "organization": frozenset({"id", "name"}),
@@ -46,45 +43,9 @@ _KNOWN: Final = frozenset(
 )
 _NAME_KEYS: Final = ("field", "name", "key", "attribute", "header")
 _VALUE_KEYS: Final = frozenset({"value", "values", "from", "to", "old", "new", "before", "after", "old_value", "new_value"})
-_EMAIL: Final = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]{1,63}\.)+[\w-]{2,63}")
-_ADDRESS: Final = re.compile(r"(?<![\w.:])[0-9A-Fa-f:.]{3,45}(?![\w:])")
-_CALLED: Final = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|credential)s?"
-_GIVEN_AWAY: Final = (
-    re.compile(rf"(?i:{_CALLED}[\"']?\s{{0,3}}=\s{{0,3}}[\"']?)([^\s\"'&,;}}\]]{{1,4000}})"),  # token=…
-    re.compile(rf"(?i:{_CALLED}\\?[\"']\s{{0,3}}:\s{{0,3}}\\?[\"']?)([^\s\"'\\,}}\]]{{1,4000}})"),  # "token": "…"
-    re.compile(rf"(?i:{_CALLED}\s{{0,3}}:\s{{0,3}})(?=\S{{0,200}}\d)([^\s\"'&,;}}\]]{{1,4000}})"),  # Api-Key: …
-    re.compile(r"\b(?i:bearer|basic)\s{1,3}(?=\S{0,4000}[\dA-Z=])([\w.~+/=-]{8,4000})"),
-    re.compile(r"://[^/\s:@]{0,200}:([^/\s@]{1,500})@"),
-)
-_HINTS: Final = (b"passw", b"passphrase", b"pwd", b"secret", b"token", b"key", b"credential", b"bearer", b"basic")
-"""What a line has somewhere in which a text gives anything away, but for an address with a password in it."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")
 _decode = Decoder(float_hook=Decimal).decode
 _encode = Encoder(decimal_format="number").encode
-
-
-class Names:
-    """Which fields are hidden, by their names: globs over a name in snake_case, or over a dotted path."""
-
-    def __init__(self, mask: tuple[str, ...], pseudonyms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
-        rules: list[tuple[Choice, tuple[str, ...]]] = [("mask", mask), ("pseudonym", pseudonyms), ("mask", secrets)]
-        self._rules = [
-            (choice, re.compile("|".join(translate(_snake(glob)) for glob in globs))) for choice, globs in rules if globs
-        ]
-        self._cache: Cache[str, Choice] = Cache(NAMES_MAX)
-
-    def choice(self, path: str) -> Choice:
-        """What is done with the value of a field: of its own rules the first that names it decides, then the built-in ones."""
-        return self._cache.get(path) or self._cache.find(path) or self._cache.put(path, self._make(path))
-
-    def _make(self, path: str) -> Choice:
-        path = _snake(path)
-        name = path.rpartition(".")[2]
-        return next((choice for choice, rule in self._rules if rule.match(name) or rule.match(path)), "keep")
-
-    def is_pseudonymous(self, path: str) -> bool:
-        """Whether a field by that very path is to be a pseudonym; its bare name is not enough."""
-        return any(choice == "pseudonym" and rule.match(path) for choice, rule in self._rules)
 
 
 class Mask:
@@ -120,7 +81,7 @@ class Mask:
             msgspec.DecodeError: it is not JSON.
             RecursionError: it is nested too deeply.
         """
-        line = _Line(self, gives_away=self.secrets_in_text and _may_give_away(raw))
+        line = _Line(self, gives_away=self.secrets_in_text and may_give_away_secrets(raw))
         hidden = line.hide(_decode(raw))
         return _encode(hidden) if line.is_touched else raw
 
@@ -176,8 +137,8 @@ class _Line:
 
     def _look_at_id(self, value: str) -> str:
         """``actor.id``, without which nobody knows who it was: a pseudonym, or as it is."""
-        is_email = self._mask.emails != "keep" and _EMAIL.fullmatch(value) is not None
-        if is_email or self._mask.names.is_pseudonymous("actor.id"):
+        is_hidden = self._mask.emails != "keep" and is_email(value)
+        if is_hidden or self._mask.names.is_pseudonymous("actor.id"):
             return str(self._cover("pseudonym", value))
         return value
 
@@ -194,11 +155,11 @@ class _Line:
         if self._mask.ip == "keep":
             return value
         self.is_touched = True
-        network = _network(value.strip(), self._mask.ip) if "/" not in value else None
-        self._hide_value(value.strip(), network or MASKED)
-        if network and (normal := str(ipaddress.ip_address(value.strip().partition("%")[0]))) != value.strip():
-            self._hide_value(normal, network)
-        return None if self._mask.ip == "drop" else network or MASKED
+        shown = network(value.strip(), self._mask.ip)
+        self._hide_value(value.strip(), shown or MASKED)
+        if shown and (normal := str(ipaddress.ip_address(value.strip().partition("%")[0]))) != value.strip():
+            self._hide_value(normal, shown)
+        return None if self._mask.ip == "drop" else shown or MASKED
 
     def _field(self, path: str, value: Any) -> Any:
         choice = self._mask.names.choice(path)
@@ -237,25 +198,15 @@ class _Line:
     def _search(self, text: str, path: str) -> None:
         """Notes the addresses and secrets in a text."""
         mask = self._mask
-        if mask.emails != "keep" and "@" in text:
-            for match in _EMAIL.finditer(text):
-                self._cover(mask.emails, match.group())
+        if mask.emails != "keep":
+            for email in emails(text):
+                self._cover(mask.emails, email)
         if mask.ip != "keep" and path != "user_agent":  # whose versions look like addresses
-            for match in _ADDRESS.finditer(text):
-                self._note_address(match.group().rstrip("."))
+            for address, shown in addresses(text, mask.ip):
+                self._hide_value(address, shown)
         if self._gives_away:
-            for pattern in _GIVEN_AWAY:
-                for match in pattern.finditer(text):
-                    self._hide_value(match[1], MASKED)
-
-    def _note_address(self, text: str) -> None:
-        """What may be an address, with a port behind it or not."""
-        if "." not in text and ":" not in text:
-            return
-        for each in (text, text.rpartition(":")[0]):
-            if each and (network := _network(each, self._mask.ip)):
-                self._hide_value(each, network)
-                return
+            for secret in secrets(text):
+                self._hide_value(secret, MASKED)
 
     def _cover(self, choice: Choice, value: Any) -> Any:
         """What stands in the place of a value; the value is noted, and not to be found elsewhere."""
@@ -341,26 +292,6 @@ class _Line:
         return re.sub(pattern, lambda match: self._hidden[match.group()], text)
 
 
-def _may_give_away(raw: bytes) -> bool:
-    lower = raw.lower()
-    return any(hint in lower for hint in _HINTS) or (b"://" in raw and b"@" in raw)
-
-
-def _network(text: str, ip: str) -> str | None:
-    """The network of an address, or the mask; none for what is no address."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if ip == "drop":
-        return MASKED
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Address(int(address) >> 80 << 80))
-    return str(ipaddress.IPv4Address(int(address) >> 8 << 8))
-
-
 def _leaves(value: Any) -> Iterator[str]:
     """The texts and numbers of any JSON, and the keys of its objects."""
     if isinstance(value, str):
@@ -374,7 +305,3 @@ def _leaves(value: Any) -> Iterator[str]:
             yield from _leaves(each)
     elif value is not None and not isinstance(value, bool):
         yield str(value)
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()

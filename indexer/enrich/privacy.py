@@ -29,7 +29,8 @@ from auditship.line import LineError, decode
 from auditship.settings import Section, read_secret
 from indexer.decode import Decoded
 from indexer.enrich.cache import Cache
-from indexer.enrich.mask import Mask, Names
+from indexer.enrich.mask import Mask
+from indexer.enrich.names import Names
 
 KEY_MIN: Final = 32
 """Characters that a key has at least."""

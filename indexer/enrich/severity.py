@@ -13,42 +13,21 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import translate
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import ClassVar, Final, Literal, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from msgspec import Struct, structs
-from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from auditship.errors import ConfigurationError
 from auditship.line import Line
-from auditship.settings import Section, Settings, load
+from auditship.settings import Settings, load
 from indexer.document import EVENT_SEVERITY
 from indexer.enrich.cache import Cache
 from indexer.enrich.grant import Grant, granted
+from indexer.enrich.rule import Kind, Rule, When
 
 JUDGEMENTS_MAX: Final = 20_000
 ORGANIZATIONS_MAX: Final = 100_000
-EXPECTED: Final = {
-    "api": "access admin allowed change creation deletion denied end info start user",
-    "authentication": "start end info",
-    "configuration": "access change creation deletion info",
-    "database": "access change info error",
-    "email": "info",
-    "file": "access change creation deletion info",
-    "host": "access change end info start",
-    "iam": "admin change creation deletion group info user",
-    "intrusion_detection": "allowed denied info",
-    "malware": "info",
-    "network": "access allowed connection denied end info protocol start",
-    "package": "access change deletion info installation start",
-    "process": "access change end info start",
-    "registry": "access change creation deletion",
-    "session": "start end info",
-    "threat": "indicator",
-    "vulnerability": "info",
-    "web": "access error info",
-}
-"""ECS's categories, and the types that go with each."""
 BUILT_IN: Final = "built in"
 OWN: Final = "organizations.toml"
 _HINT: Final = "rule.0 is the first [[rule]] of the file. docs/enrichment.md has the form and an example."
@@ -65,55 +44,6 @@ class Judgement(Struct, frozen=True, gc=False):
     action: str
     perhaps: tuple[tuple[Grants, Judgement], ...] = ()
     """What it is instead, if the line grants that: has to be looked at line by line."""
-
-
-class _When(Section):
-    """Which events a rule is for."""
-
-    action: tuple[str, ...] = Field(min_length=1)
-    status: Literal["success", "failure"] | None = None
-    resource: tuple[str, ...] = ()
-
-    @field_validator("action", "resource")
-    @classmethod
-    def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if any(not glob.strip() for glob in value):
-            raise ValueError('a glob that is blank matches nothing; "*" matches everything')
-        return value
-
-
-class Rule(_When):
-    """One ``[[rule]]``, or an organisation's ``[[organization.severity]]``."""
-
-    role: tuple[str, ...] = ()
-    target: Literal["self"] | None = None
-    severity: Literal["info", "warning", "critical"]
-    reason: str | None = Field(default=None, min_length=1, max_length=200)
-
-    @model_validator(mode="after")
-    def _has_reason(self) -> Rule:
-        if self.severity != "info" and not self.reason:
-            raise ValueError(f'{self.severity} without a reason; say why in a few words: reason = "…"')
-        if self.target and not self.role:
-            raise ValueError('target goes with role: name the roles, or role = ["*"] for any')
-        return self
-
-
-class Kind(_When):
-    """One ``[[kind]]``: ``event.category`` and ``event.type``."""
-
-    category: tuple[str, ...] = Field(min_length=1)
-    type: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _is_ecs(self) -> Kind:
-        for category in self.category:
-            if category not in EXPECTED:
-                raise ValueError(f"{category!r} is not a category of ECS; those are {', '.join(EXPECTED)}")
-        known = {each for category in self.category for each in EXPECTED[category].split()}
-        if wrong := sorted(set(self.type) - known):
-            raise ValueError(f"type {wrong[0]!r} does not go with {', '.join(self.category)}: {', '.join(sorted(known))} do")
-        return self
 
 
 class _File(Settings):
@@ -140,7 +70,7 @@ class _Condition(NamedTuple):
     resource: re.Pattern[str] | None
 
     @classmethod
-    def of(cls, rule: _When) -> _Condition:
+    def of(cls, rule: When) -> _Condition:
         return cls(_names(rule.action), rule.status, _names(rule.resource) if rule.resource else None)
 
     def holds(self, action: str, status: str, resource: str) -> bool:

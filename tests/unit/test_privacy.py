@@ -23,8 +23,9 @@ from indexer.commands.pseudonym import pseudonym as command
 from indexer.decode import Decoded, decode_block
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
+from indexer.enrich.clues import MASKED
 from indexer.enrich.location import Places
-from indexer.enrich.mask import HIDDEN_MAX, MASKED, Mask
+from indexer.enrich.mask import HIDDEN_MAX, Mask
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Keyed, Masks, Privacy
 from indexer.enrich.severity import Severities

@@ -17,7 +17,8 @@ from auditship.line import decode
 from auditship.sample import _ACTIONS
 from indexer.commands.severity import severity as command
 from indexer.document import EVENT_SEVERITY
-from indexer.enrich.severity import EXPECTED, Judgement, Severities
+from indexer.enrich.rule import EXPECTED
+from indexer.enrich.severity import Judgement, Severities
 from indexer.organizations import Policies
 
 BUILT_IN = Severities.load(None)
