@@ -7,29 +7,23 @@ is made of the line that comes out, no field of it can hold what went in.
 
 Never touched are the fields by which a document is kept and found: timestamp, organization.id, action, status and the types of
 actor and resource; ``actor.id`` becomes a pseudonym where that is asked for, or where it is an e-mail address that is hidden.
-A value shorter than :data:`REPEAT_MIN` is hidden where its name says so, but not looked for elsewhere. In a line with more than
-:data:`HIDDEN_MAX` values to hide, every text is masked that is not needed to keep it.
+Short values are hidden where their names say so, but not looked for elsewhere (:mod:`indexer.enrich.hidden`).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
-from collections.abc import Callable, Iterator
-from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import quote, quote_plus
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 from msgspec import DecodeError
-from msgspec.json import Decoder, Encoder
 
 from indexer.enrich.clues import MASKED, addresses, emails, is_email, may_give_away_secrets, network, secrets
+from indexer.enrich.hidden import Hidden, Nested, decode, encode, leaves
 from indexer.enrich.names import Choice, Names
 
-REPEAT_MIN: Final = 4
-"""Characters that a value has at least to be looked for in other texts."""
-HIDDEN_MAX: Final = 200
+PATH_MAX: Final = 1024
+"""Characters of a field's dotted path, its last ones, by which it can be named."""
 
 _STRUCTURE: Final = frozenset({"timestamp", "action", "status", "organization.id", "actor.type", "actor.id", "resource.type"})
 _PARTS: Final = {
@@ -43,9 +37,6 @@ _KNOWN: Final = frozenset(
 )
 _NAME_KEYS: Final = ("field", "name", "key", "attribute", "header")
 _VALUE_KEYS: Final = frozenset({"value", "values", "from", "to", "old", "new", "before", "after", "old_value", "new_value"})
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")
-_decode = Decoder(float_hook=Decimal).decode
-_encode = Encoder(decimal_format="number").encode
 
 
 class Mask:
@@ -82,16 +73,8 @@ class Mask:
             RecursionError: it is nested too deeply.
         """
         line = _Line(self, gives_away=self.secrets_in_text and may_give_away_secrets(raw))
-        hidden = line.hide(_decode(raw))
-        return _encode(hidden) if line.is_touched else raw
-
-
-class _Json(NamedTuple):
-    """A text that is JSON: what it says, and the same with what stands under names hidden."""
-
-    text: str
-    value: Any
-    looked: Any
+        hidden = line.hide(decode(raw))
+        return encode(hidden) if line.is_touched else raw
 
 
 class _Line:
@@ -100,22 +83,25 @@ class _Line:
     def __init__(self, mask: Mask, *, gives_away: bool) -> None:
         self._mask = mask
         self._gives_away = gives_away
-        self.is_touched = False
+        self._hidden = Hidden()
+
+    @property
+    def is_touched(self) -> bool:
         """Whether there was anything to hide."""
-        self._hidden: dict[str, str] = {}
-        """What is to be found nowhere, and what stands in its place."""
-        self._is_too_much = False
+        return self._hidden.is_any
 
     def hide(self, value: Any) -> Any:
         """The whole line, hidden."""
         if not isinstance(value, dict):
             value = self._look(value, "")
-            self._add_spellings()
-            return self._replace(value)
+            return self._hidden.replace(value)
+        actor = value.get("actor")
+        if isinstance(actor, dict) and isinstance(actor.get("id"), str):
+            self._look_at_id(actor["id"])  # first, so that who it was has one name in the whole line
+        self._search_keys(value, _KNOWN)
         looked = {name: self._look_at(name, each) for name, each in value.items()}
         if not self.is_touched:
             return value
-        self._add_spellings()
         return dict(self._finish(name, each) for name, each in looked.items())
 
     # First: what is to be hidden.
@@ -123,6 +109,7 @@ class _Line:
     def _look_at(self, name: str, value: Any) -> Any:
         """A field of the line itself."""
         if name in _PARTS and isinstance(value, dict):
+            self._search_keys(value, _PARTS[name])
             return {key: self._look_within(f"{name}.{key}", each) for key, each in value.items()}
         if name == "changes" and isinstance(value, list):
             return [self._look_at_change(each) for each in value]
@@ -154,11 +141,11 @@ class _Line:
         """The address that the line came from; what is none is masked, the indexer says so of it anyway."""
         if self._mask.ip == "keep":
             return value
-        self.is_touched = True
+        self._hidden.is_any = True
         shown = network(value.strip(), self._mask.ip)
-        self._hide_value(value.strip(), shown or MASKED)
+        self._hidden.add(value.strip(), shown or MASKED)
         if shown and (normal := str(ipaddress.ip_address(value.strip().partition("%")[0]))) != value.strip():
-            self._hide_value(normal, shown)
+            self._hidden.add(normal, shown)
         return None if self._mask.ip == "drop" else shown or MASKED
 
     def _field(self, path: str, value: Any) -> Any:
@@ -175,12 +162,11 @@ class _Line:
         if isinstance(value, dict):
             named = next((text for key in _NAME_KEYS if isinstance(text := value.get(key), str)), None)
             choice: Choice = "keep" if named is None else self._mask.names.choice(named)
-            for key in value:
-                self._search(key, path)
+            self._search_keys(value, frozenset())
             return {
                 key: self._cover(choice, each)
                 if choice != "keep" and key in _VALUE_KEYS
-                else self._field(f"{path}.{key}", each)
+                else self._field(f"{path}.{key}"[-PATH_MAX:], each)
                 for key, each in value.items()
             }
         return value
@@ -190,10 +176,15 @@ class _Line:
         if text.lstrip()[:1] not in ("{", "["):
             return text
         try:
-            value = _decode(text)
+            value = decode(text)
         except DecodeError:
             return text
-        return _Json(text, value, self._look(value, path))
+        return Nested(text, value, self._look(value, path))
+
+    def _search_keys(self, value: dict[str, Any], known: frozenset[str]) -> None:
+        for key in value:
+            if key not in known:
+                self._search(key, "")
 
     def _search(self, text: str, path: str) -> None:
         """Notes the addresses and secrets in a text."""
@@ -203,105 +194,49 @@ class _Line:
                 self._cover(mask.emails, email)
         if mask.ip != "keep" and path != "user_agent":  # whose versions look like addresses
             for address, shown in addresses(text, mask.ip):
-                self._hide_value(address, shown)
+                self._hidden.add(address, shown)
         if self._gives_away:
             for secret in secrets(text):
-                self._hide_value(secret, MASKED)
+                self._hidden.add(secret, MASKED)
 
     def _cover(self, choice: Choice, value: Any) -> Any:
         """What stands in the place of a value; the value is noted, and not to be found elsewhere."""
         if value is None:
             return None
-        self.is_touched = True
+        self._hidden.is_any = True
         if choice == "mask" or self._mask.pseudonym is None:
-            for leaf in _leaves(value):
-                self._hide_value(leaf, MASKED)
+            for leaf in leaves(value):
+                self._hidden.add(leaf, MASKED)
             return MASKED
         if isinstance(value, dict):
             return {key: self._cover(choice, each) for key, each in value.items()}
         if isinstance(value, list):
             return [self._cover(choice, each) for each in value]
         text = str(value)
-        return self._hide_value(text, self._mask.pseudonym(text)) if text else text
-
-    def _hide_value(self, text: str, instead: str) -> str:
-        if len(text) >= REPEAT_MIN and text != instead:
-            self.is_touched = True
-            self._hidden.setdefault(text, instead)
-        return instead
+        return self._hidden.add(text, self._mask.pseudonym(text)) if text else text
 
     # Then: replacing it, wherever it stands.
 
-    def _add_spellings(self) -> None:
-        """The hidden values as they look within JSON that is a text, and in URLs."""
-        self._is_too_much = len(self._hidden) > HIDDEN_MAX
-        if self._is_too_much:
-            return
-        for text, instead in list(self._hidden.items()):
-            if _PLAIN.fullmatch(text):
-                continue
-            for spelling in (_encode(text)[1:-1].decode(), json.dumps(text)[1:-1], quote(text, safe=""), quote_plus(text)):
-                self._hidden.setdefault(spelling, instead)
-
     def _finish(self, name: str, value: Any) -> tuple[str, Any]:
         if name not in _KNOWN:
-            return self._text(name), self._replace(value)
+            return self._hidden.text(name), self._hidden.replace(value)
         if name in _PARTS and isinstance(value, dict):
             known = _PARTS[name]
             return name, {
-                key if key in known else self._text(key): each
+                key if key in known else self._hidden.text(key): each
                 if f"{name}.{key}" in _STRUCTURE and isinstance(each, str)
-                else self._replace(each)
+                else self._hidden.replace(each)
                 for key, each in value.items()
             }
         if name == "changes" and isinstance(value, list):
             return name, [
                 {
-                    key if key in ("field", "from", "to") else self._text(key): self._replace(each)
+                    key if key in ("field", "from", "to") else self._hidden.text(key): self._hidden.replace(each)
                     for key, each in change.items()
                 }
                 if isinstance(change, dict)
-                else self._replace(change)
+                else self._hidden.replace(change)
                 for change in value
             ]
         is_kept = (name in _STRUCTURE or name == "ip") and not isinstance(value, dict | list)
-        return name, value if is_kept else self._replace(value)
-
-    def _replace(self, value: Any) -> Any:
-        if isinstance(value, _Json):
-            replaced = self._replace(value.looked)
-            return self._text(value.text) if replaced == value.value else _encode(replaced).decode()
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, list):
-            return [self._replace(each) for each in value]
-        if isinstance(value, dict):
-            return {self._text(key): self._replace(each) for key, each in value.items()}
-        if isinstance(value, int | Decimal) and not isinstance(value, bool):
-            text = str(value)
-            return value if self._text(text) == text else MASKED
-        return value
-
-    def _text(self, text: str) -> str:
-        if self._is_too_much or text == MASKED:
-            return MASKED
-        found = [hidden for hidden in self._hidden if hidden in text]
-        if not found:
-            return text
-        pattern = "|".join(re.escape(hidden) for hidden in sorted(found, key=len, reverse=True))
-        return re.sub(pattern, lambda match: self._hidden[match.group()], text)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers of any JSON, and the keys of its objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _leaves(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+        return name, value if is_kept else self._hidden.replace(value)

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from msgspec import DecodeError, structs
 from msgspec.json import decode as decode_json
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from auditship.errors import ConfigurationError
 from auditship.line import LineError, decode
@@ -46,6 +46,7 @@ SECRETS: Final = (
 )  # fmt: skip
 """Names under which secrets stand."""
 
+_NEEDED: Final = frozenset({"organization.id", "timestamp", "action", "status", "resource.type", "actor.type"})
 _TOLD: Final = re.compile(rb'"organization"\s*:\s*\{[^{}]{0,2000}?"id"\s*:\s*"((?:[^"\\]|\\.){1,256})"')
 _log = logging.getLogger("auditship.indexer")
 
@@ -68,18 +69,14 @@ class Privacy(Section):
 
     @field_validator("mask", "pseudonyms")
     @classmethod
-    def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _can_be_hidden(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for glob in value:
-            if not glob.strip() or glob in (
-                "*",
-                "organization.id",
-                "timestamp",
-                "action",
-                "status",
-                "resource.type",
-                "actor.type",
-            ):
-                raise ValueError(f'{glob!r} cannot be hidden; name fields, such as "actor.name" or "*card_number*"')
+            if not glob.strip() or glob == "*" or glob in _NEEDED:
+                raise ValueError(f'{glob!r} cannot be hidden; name fields such as "actor.name" or "*card_number*"')
+            if glob == "ip":
+                raise ValueError('for addresses say ip = "truncate" or ip = "drop"')
+            if glob == "actor.id" and info.field_name == "mask":
+                raise ValueError('"actor.id" tells who it was; name it among pseudonyms')
         return value
 
     @property

@@ -24,8 +24,9 @@ from indexer.decode import Decoded, decode_block
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
 from indexer.enrich.clues import MASKED
+from indexer.enrich.hidden import HIDDEN_MAX
 from indexer.enrich.location import Places
-from indexer.enrich.mask import HIDDEN_MAX, Mask
+from indexer.enrich.mask import Mask
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Keyed, Masks, Privacy
 from indexer.enrich.severity import Severities
@@ -211,6 +212,8 @@ def test_an_email_address_is_nowhere(email: str, how: Any) -> None:
         "resource": {"type": "invitation", "id": "i-1", "name": f"to <{email}>"},
         "reason": f"{email} asked {email.upper()}",
         "list": [email, {email: 1}],
+        email: 1,
+        "ci": {"platform": "jenkins", email: 1},
     }
     (body,) = built(json.dumps(event).encode() + b"\n", Privacy(emails=how))
     assert not holds(body, email)
@@ -338,6 +341,12 @@ def test_a_line_of_endless_secrets_is_masked_as_a_whole_and_in_time() -> None:
     assert document["user"]["id"] == "u-7"
     for text in ("a@" * 200_000, ":" * 300_000 + "g", "token=" * 100_000, "://" * 200_000, "bearer " * 100_000, "1." * 200_000):
         one(EVENT | {"reason": text}, Privacy(emails="mask", ip="truncate"))
+    deep: Any = "hunter22"
+    for number in range(300):
+        deep = {f"{number}" * 1000: deep, "password": "hunter22"}
+    assert not holds(built(json.dumps(EVENT | {"deep": deep}).encode() + b"\n", Privacy())[0], "hunter22")
+    strings = [f"value {number}" for number in range(20_000)]
+    one(EVENT | {"strings": strings} | {f"k{number}_token": f"value-{number}" for number in range(HIDDEN_MAX)}, Privacy())
 
 
 def test_organizations_without_privacy_are_handed_through_as_they_are() -> None:
@@ -387,6 +396,8 @@ def test_it_is_configured_per_organization(tmp_path: Path) -> None:
         (NAMED + POLICY, "sh0rt", 0o600, "a key of 5 characters is too short"),
         (NAMED + POLICY, "x" * 40, 0o644, "readable by everybody"),
         (POLICY.replace("actor.id", "organization.id"), "", 0o600, "'organization.id' cannot be hidden"),
+        (POLICY.replace("pseudonyms", "mask"), "", 0o600, "name it among pseudonyms"),
+        (POLICY.replace("actor.id", "ip"), "", 0o600, 'say ip = "truncate"'),
         (POLICY.replace("pseudonyms", "pseudonym"), "", 0o600, "unknown key 'organization.0.privacy.pseudonym'"),
         ('[[organization]]\nid = "a"\n[organization.privacy]\nip = "hide"\n', "", 0o600, "'organization.0.privacy.ip'"),
     ],
