@@ -27,7 +27,8 @@ COLUMNS: Final = ("Severity", "Reason", "Action", "If", "From")
 @click.option("--organization", default="", help="An organisation's id; without it, what holds for those without a policy.")
 @click.option("--action", help="Only the rules that can judge this action, such as project.update.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-def severity(config: Path | None, organization: str, action: str | None, as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="A table for a document.")
+def severity(config: Path | None, organization: str, action: str | None, as_json: bool, as_markdown: bool) -> None:
     r"""Show by which rules an organisation's events are judged. The first that matches counts.
 
     \b
@@ -39,6 +40,9 @@ def severity(config: Path | None, organization: str, action: str | None, as_json
     found = rows(Severities.load(settings.severity_rules, policies.severity), organization, action)
     if as_json:
         click.echo(orjson.dumps(found).decode())
+        return
+    if as_markdown:
+        click.echo(markdown(found), nl=False)
         return
     grid = Grid(*COLUMNS)
     for each in found:
@@ -53,6 +57,21 @@ def rows(severities: Severities, organization: str, action: str | None = None) -
     return [
         {"from": origin, **rule.model_dump(exclude_none=True, exclude_defaults=True, mode="json")} for origin, rule in rules
     ]
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """The rules as a table, but for where each stands."""
+    lines = [COLUMNS[:-1], ("---",) * (len(COLUMNS) - 1)]
+    for row in found:
+        severity, reason, action, conditions = cells(row)
+        lines.append((severity, reason, _code(action), "; ".join(_code(each, after=": ") for each in conditions.split("; "))))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _code(text: str, *, after: str = "") -> str:
+    """Globs as code: a star between them is none of Markdown's."""
+    name, mark, globs = text.partition(after) if after else ("", "", text)
+    return name + mark + ", ".join(f"`{glob}`" for glob in globs.split(", ") if glob)
 
 
 def cells(row: dict[str, Any]) -> tuple[str, str, str, str]:

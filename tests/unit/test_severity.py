@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from auditship.errors import ConfigurationError
 from auditship.line import decode
 from auditship.sample import _ACTIONS
+from indexer.commands.severity import markdown, rows
 from indexer.commands.severity import severity as command
 from indexer.document import EVENT_SEVERITY
 from indexer.enrich.rule import EXPECTED
@@ -255,7 +256,7 @@ def test_a_deep_or_endless_grant_is_judged_all_the_same() -> None:
     assert BUILT_IN.judge(*line(action="role.assign", roles=wide)).severity == "warning"
 
 
-def rules(tmp_path: Path, text: str) -> Path:
+def rule_file(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "severity.toml"
     file.write_text(text)
     return file
@@ -263,7 +264,7 @@ def rules(tmp_path: Path, text: str) -> Path:
 
 def test_an_operator_s_rules_stand_before_the_built_in_ones(tmp_path: Path) -> None:
     text = '[[rule]]\naction = ["Project-Read", "project:read"]\nresource = ["Vault"]\nseverity = "critical"\nreason = "the vault"\n'
-    severities = Severities.load(rules(tmp_path, text))
+    severities = Severities.load(rule_file(tmp_path, text))
     assert judge("project.read", resource="vault", by=severities).reason == "the vault"
     assert judge("project.read", by=severities).severity == "info"
 
@@ -283,7 +284,7 @@ def test_an_operator_s_rules_stand_before_the_built_in_ones(tmp_path: Path) -> N
 )  # fmt: skip
 def test_a_malformed_rule_is_named_with_what_helps(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
-        Severities.load(rules(tmp_path, f'[[rule]]\naction = ["a"]\n{text}\n'))
+        Severities.load(rule_file(tmp_path, f'[[rule]]\naction = ["a"]\n{text}\n'))
     assert "severity.toml" in str(caught.value)
     assert "rule.0 is the first [[rule]]" in str(caught.value)
 
@@ -311,7 +312,7 @@ def organizations(tmp_path: Path) -> Path:
 
 
 def test_an_organization_s_own_rules_stand_before_all(tmp_path: Path) -> None:
-    theirs = rules(tmp_path, '[[rule]]\naction = ["project.read"]\nseverity = "warning"\nreason = "everybody"\n')
+    theirs = rule_file(tmp_path, '[[rule]]\naction = ["project.read"]\nseverity = "warning"\nreason = "everybody"\n')
     severities = Severities.load(theirs, Policies.load(organizations(tmp_path), "30d").severity)
     of = {name: judge("project.read", by=severities, organization={"id": name}) for name in ("bank-1", "BANK-2", "org-1")}
     assert {name: found.reason for name, found in of.items()} == {
@@ -336,7 +337,7 @@ def test_a_malformed_rule_of_an_organization_is_named(tmp_path: Path) -> None:
 
 def test_the_table_that_holds_is_shown(tmp_path: Path) -> None:
     config = tmp_path / "indexer.toml"
-    theirs = rules(tmp_path, '[[rule]]\naction = ["project.read"]\nseverity = "warning"\nreason = "everybody"\n')
+    theirs = rule_file(tmp_path, '[[rule]]\naction = ["project.read"]\nseverity = "warning"\nreason = "everybody"\n')
     organizations(tmp_path)
     config.write_text(f'[enrichment]\nseverity_rules = "{theirs.name}"\norganizations = "organizations.toml"\n')
     run = CliRunner().invoke(command, ["--config", str(config), "--organization", "bank-1", "--json"], catch_exceptions=False)
@@ -353,3 +354,9 @@ def test_the_table_that_holds_is_shown(tmp_path: Path) -> None:
     assert "critical" in one.stdout
     assert "nobody reads" in one.stdout
     assert "everybody" not in one.stdout
+
+
+def test_the_document_shows_the_rules_that_there_are() -> None:
+    text = (Path(__file__).parents[2] / "docs/enrichment.md").read_text(encoding="utf-8")
+    shown = text.partition("--markdown` -->\n")[2].partition("<!-- /made -->")[0]
+    assert shown == markdown(rows(BUILT_IN, "")), "auditship severity --markdown makes it"
