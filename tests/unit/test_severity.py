@@ -227,6 +227,9 @@ def test_who_grants_himself_a_privilege_is_critical_however_it_is_said(changes: 
         ({"resource": ME, "changes": [{"field": "nickname", "to": "admin"}]}, "warning", "permissions changed"),
         ({"resource": ME, "actor": {"type": "user", "id": "u-9", "role": "owner"}}, "warning", "permissions changed"),
         ({"resource": {"type": "organization"}, "role": "admin", "user_id": "u-7"}, "warning", "an administrator's role was granted"),
+        ({"resource": {"type": "api_token", "id": "t-1"}, "scopes": ["project:read"]}, "warning", "permissions changed"),
+        ({"resource": {"type": "api_token", "id": "t-1"}, "scopes": ["*:*"]}, "critical", "a role without limits was granted"),
+        ({"resource": OTHER, "role": "code_owner"}, "warning", "an administrator's role was granted"),
         ({"resource": ME, "status": "failure", **ROLE}, "critical", "an attempt to grant a privileged role failed"),
     ],
 )  # fmt: skip
