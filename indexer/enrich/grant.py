@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,10 @@ from auditship.line import Line
 ROLES_MAX: Final = 100
 FIELDS_MAX: Final = 1000
 """Roles, and extra fields, that are looked at in one line."""
+NAME_MAX: Final = 200
+"""Characters of an action that are looked at for a role."""
+ACTIONS_MAX: Final = 2000
+"""Actions whose roles are remembered."""
 DEPTH_MAX: Final = 5
 """How deep roles and targets are looked for."""
 
@@ -47,16 +52,21 @@ class Grant(NamedTuple):
     is_self: bool
 
 
+_NOTHING: Final = Grant(frozenset(), is_self=False)
+
+
 def granted(line: Line, extra: bytes) -> Grant:
     """What a line grants; ``extra`` is its other fields as a JSON object, or empty."""
+    if not extra and not line.changes and not _role_in(line.action[:NAME_MAX]) and line.resource.type.lower() != "role":
+        return _NOTHING
     more = _object(extra)
     roles = frozenset(islice(_roles(line, more), ROLES_MAX))
     return Grant(roles, is_self=bool(roles) and _is_self(line, more))
 
 
 def _roles(line: Line, extra: dict[str, Any]) -> Iterator[str]:
-    if match := _BY_NAME.search(line.action.lower().replace("-", "_")):
-        yield match["role"]
+    if role := _role_in(line.action[:NAME_MAX]):
+        yield role
     if line.resource.type.lower() == "role":
         yield from (text.lower() for text in (line.resource.id, line.resource.name) if text)
     for change in line.changes or ():
@@ -67,6 +77,12 @@ def _roles(line: Line, extra: dict[str, Any]) -> Iterator[str]:
     for name, value in _fields(extra):
         if name in _ROLE_NAMES:
             yield from _texts(name, value)
+
+
+@lru_cache(ACTIONS_MAX)
+def _role_in(action: str) -> str | None:
+    match = _BY_NAME.search(action.lower().replace("-", "_"))
+    return match["role"] if match else None
 
 
 def _is_self(line: Line, extra: dict[str, Any]) -> bool:

@@ -165,6 +165,11 @@ class Severities:
         grant = granted(line, extra)
         return next((judgement for grants, judgement in found.perhaps if grants.holds(grant)), found)
 
+    def known(self, line: Line) -> Judgement | None:
+        """The judgement of every event of that action, outcome and resource; none: it depends on what else a line says."""
+        found = self._table.find(line.action, line.status, line.resource.type)
+        return found if self._own is None and not found.perhaps else None
+
     def table(self, organization: str) -> Table:
         """The table that holds for an organisation."""
         found = self._by_organization.get(organization)
