@@ -23,6 +23,8 @@ from auditship.line import Line
 ROLES_MAX: Final = 100
 FIELDS_MAX: Final = 1000
 """Roles, and extra fields, that are looked at in one line."""
+PROMOTION: Final = "promotion"
+"""The role of whom an action promotes without a word to what."""
 NAME_MAX: Final = 200
 """Characters of an action that are looked at for a role."""
 ACTIONS_MAX: Final = 2000
@@ -41,7 +43,7 @@ _TARGET_NAMES: Final = frozenset({
 _PEOPLE: Final = frozenset({
     "member", "user", "account", "person", "service_account", "api_token", "token", "team_member",
 })  # fmt: skip
-_BY_NAME: Final = re.compile(r"(?:assign|grant|promote|make|elevate)_(?:to_)?(?P<role>\w+)$")
+_BY_NAME: Final = re.compile(r"(?:assign|grant|promote|make|elevate)_(?:to_)?(?P<role>\w+)$|\.(?:promote|elevate)(?:$|\.)")
 _decode = Decoder().decode
 
 
@@ -82,7 +84,7 @@ def _roles(line: Line, extra: dict[str, Any]) -> Iterator[str]:
 @lru_cache(ACTIONS_MAX)
 def _role_in(action: str) -> str | None:
     match = _BY_NAME.search(action.lower().replace("-", "_"))
-    return match["role"] if match else None
+    return match["role"] or PROMOTION if match else None
 
 
 def _is_self(line: Line, extra: dict[str, Any]) -> bool:

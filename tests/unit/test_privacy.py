@@ -18,6 +18,7 @@ from support import header
 from auditship.errors import ConfigurationError
 from auditship.line import LineError
 from auditship.sample import Sample
+from indexer.assemble import builder_of, places_of
 from indexer.build import Block, Builder
 from indexer.commands.pseudonym import pseudonym as command
 from indexer.decode import Decoded, decode_block
@@ -31,6 +32,7 @@ from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Keyed, Masks, Privacy
 from indexer.enrich.severity import Severities
 from indexer.organizations import Policies
+from indexer.settings import EnrichmentSettings
 
 NOW_MS = 1_795_458_000_000
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -387,6 +389,17 @@ def test_it_is_configured_per_organization(tmp_path: Path) -> None:
     assert Policies.load(None, "30d").masks() is None
     (decoded,) = decode_block(header(), json.dumps(EVENT).encode() + b"\n")
     assert isinstance(masks(decoded), Decoded)
+
+
+def test_the_indexer_s_own_builder_hides_what_the_file_says(tmp_path: Path) -> None:
+    settings = EnrichmentSettings(organizations=organizations(tmp_path, NAMED + POLICY))
+    builder = builder_of(settings, places_of(settings), retention="30d")
+    data = b"".join(json.dumps(EVENT | {"organization": {"id": name}}).encode() + b"\n" for name in ("org-1", "other"))
+    head = header(data)
+    block = Block.of(head, sender="", now_ms=NOW_MS)
+    hidden, plain = (json.loads(builder.build(block, decoded).body) for decoded in decode_block(head, data))
+    assert hidden["user"]["id"] == Keyed(KEY, "org-1").pseudonym("u-7")
+    assert plain["user"]["id"] == "u-7"
 
 
 @pytest.mark.parametrize(

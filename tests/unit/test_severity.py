@@ -11,16 +11,21 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import header
 
 from auditship.errors import ConfigurationError
 from auditship.line import decode
 from auditship.sample import _ACTIONS
+from indexer.assemble import builder_of, places_of
+from indexer.build import Block
 from indexer.commands.severity import markdown, rows
 from indexer.commands.severity import severity as command
+from indexer.decode import decode_block
 from indexer.document import EVENT_SEVERITY
 from indexer.enrich.rule import EXPECTED
 from indexer.enrich.severity import Judgement, Severities
 from indexer.organizations import Policies
+from indexer.settings import EnrichmentSettings
 
 BUILT_IN = Severities.load(None)
 
@@ -140,16 +145,18 @@ something.nobody.knows       info      warning   configuration        change
 """
 
 
+WHOLE: dict[str, Any] = {
+    "timestamp": 0,
+    "organization": {"id": "org-1"},
+    "actor": {"type": "user", "id": "u-7", "name": "Ada", "email": "ada@example.com"},
+    "action": "project.read",
+    "resource": {"type": "project"},
+    "status": "success",
+}
+
+
 def line(**changes: Any) -> tuple[Any, bytes]:
-    whole = {
-        "timestamp": 0,
-        "organization": {"id": "org-1"},
-        "actor": {"type": "user", "id": "u-7", "name": "Ada", "email": "ada@example.com"},
-        "action": "project.read",
-        "resource": {"type": "project"},
-        "status": "success",
-    }
-    return decode(json.dumps(whole | changes).encode())
+    return decode(json.dumps(WHOLE | changes).encode())
 
 
 def judge(
@@ -201,6 +208,7 @@ ROLE = {"changes": [{"field": "role", "from": "viewer", "to": "Owner"}]}
         {"action": "role.assign", "resource": {"type": "member", "id": "ADA@example.com"}, **ROLE},
         {"action": "role.assign_owner", "resource": ME},
         {"action": "Role:Grant-Admin", "resource": ME},
+        {"action": "member.promote", "resource": ME},
         {"action": "member.update", "resource": ME, "changes": [{"field": "member.newRole", "to": ["viewer", "org_admin"]}]},
         {"action": "member.update", "resource": ME, "changes": [{"field": "role", "from": {"name": "dev"}, "to": {"name": "admin"}}]},
         {"action": "member.update", "resource": ME, "changes": [{"field": "is_admin", "from": False, "to": True}]},
@@ -325,6 +333,30 @@ def test_an_organization_s_own_rules_stand_before_all(tmp_path: Path) -> None:
     }
     assert judge("project.read", "failure", by=severities).severity == "info"
     assert severities.table("bank-1") is severities.table("bank-9"), "organisations of one policy share a table and its cache"
+
+
+def test_documents_have_the_severity_that_their_organization_says(tmp_path: Path) -> None:
+    settings = EnrichmentSettings(organizations=organizations(tmp_path))
+    builder = builder_of(settings, places_of(settings), retention="30d")
+    events = [
+        {"organization": {"id": "bank-1"}},
+        {"organization": {"id": "org-1"}},
+        {"organization": {"id": "org-1"}, "action": "role.assign", "resource": ME, **ROLE},
+        {"organization": {"id": "org-1"}, "action": "role.assign", "resource": OTHER, "role": "viewer"},
+        {"organization": {"id": "org-1"}, "action": "role.assign", "resource": ME, **ROLE, "reason": "ticket 7"},
+    ]
+    data = b"".join(json.dumps(WHOLE | event).encode() + b"\n" for event in events) * 2
+    head = header(data, lines=10)
+    block = Block.of(head, sender="", now_ms=0)
+    documents = [json.loads(builder.build(block, decoded).body) for decoded in decode_block(head, data)]
+    found = [(each["audit"]["severity"], each["log"]["level"], each["event"].get("reason")) for each in documents]
+    assert found[:5] == found[5:] == [
+        ("critical", "critical", "nobody reads at the bank"),
+        ("info", "info", None),
+        ("critical", "critical", SELF),
+        ("warning", "warning", "permissions changed"),
+        ("critical", "critical", "ticket 7"),
+    ]  # fmt: skip
 
 
 def test_without_rules_of_their_own_organizations_cost_nothing() -> None:
