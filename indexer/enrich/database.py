@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from auditship.errors import ConfigurationError
 
 COPY_BYTES: Final = 1 << 20
 PROOF_TIMEOUT_S: Final = 900
-"""How long it may take to read all of a replacement; the largest in use take half a minute."""
+"""How long it may take to read all of a replacement."""
 _Stamp = tuple[int, int, int, int]
 _PROBES: Final = tuple(f"{first}.1.1.1" for first in range(256))
 _PROBES_6: Final = tuple(f"{first:x}::1" for first in range(0x2000, 0x4000, 64))
@@ -47,24 +48,24 @@ class Database:
         self._reader: maxminddb.Reader | None = None
         self._is_damaged = False
         try:
-            self._open()
+            self._open(is_running=False)
         except FileNotFoundError:
             _log.warning("%s: missing; locations stay unknown until it is there", path)
         except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}", f"It is copied to {tempfile.gettempdir()}.") from None
+            raise ConfigurationError(
+                f"{path}: {error.strerror or error}", f"It is copied to {tempfile.gettempdir()}."
+            ) from None
         except (maxminddb.InvalidDatabaseError, ValueError) as error:
             raise ConfigurationError(f"{path}: not a database in MaxMind's format: {error}", "Fetch it again.") from None
 
     def reload(self) -> bool:
         """Whether a new file was taken over."""
         try:
-            return self._open()
+            return self._open(is_running=True)
         except FileNotFoundError:
             return False
         except (maxminddb.InvalidDatabaseError, OSError, ValueError) as error:
-            if self._refused != (stamp := self._now()):
-                _log.warning("%s: the new file cannot be used, the one before stays: %s", self._path, error)
-            self._refused = stamp
+            _log.warning("%s: the new file cannot be used, the one before stays: %s", self._path, error)
             return False
 
     def find(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Mapping[str, Any]:
@@ -80,20 +81,24 @@ class Database:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _open(self) -> bool:
-        """Opens the file if it is another than before."""
-        if self._stamp is not None and self._now() == self._stamp:
+    def _open(self, *, is_running: bool) -> bool:
+        """Opens the file if it is another than before, and than the one refused last; with proof, if all runs already."""
+        if (now := self._now()) is not None and now in (self._stamp, self._refused):
             return False
         with self._path.open("rb") as file, tempfile.NamedTemporaryFile(prefix="auditship-", suffix=".mmdb") as copy:
             stamp = _stamp(os.fstat(file.fileno()))
             shutil.copyfileobj(file, copy, COPY_BYTES)
             copy.flush()
             if stamp != _stamp(os.fstat(file.fileno())):
-                raise ValueError("it is being written")
-            if self._reader is not None:
-                _prove(copy.name)
-            reader = maxminddb.open_database(copy.name)
-        _probe(reader)
+                raise BlockingIOError("it is being written")
+            try:
+                if is_running:
+                    _prove(copy.name)
+                reader = maxminddb.open_database(copy.name)
+                _probe(reader)
+            except (maxminddb.InvalidDatabaseError, ValueError):
+                self._refused = stamp
+                raise
         self._reader, self._stamp, self._is_damaged = reader, stamp, False
         return True
 
@@ -132,7 +137,8 @@ def _prove(path: str) -> None:
 
 
 def _read_all(path: str) -> None:
-    os.nice(19)
+    with suppress(OSError):  # not allowed everywhere, nor needed
+        os.nice(19)
     try:
         with maxminddb.open_database(path) as reader:
             for _ in reader:
