@@ -9,8 +9,10 @@ import pytest
 
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
+from indexer.enrich.hidden import HIDDEN_MAX, REPEAT_MIN
 from indexer.enrich.location import Places, location_text
 from indexer.enrich.platform import Platforms
+from indexer.enrich.privacy import Privacy
 from indexer.organizations import Policies
 
 TEXT = (Path(__file__).parents[2] / "docs/enrichment.md").read_text(encoding="utf-8")
@@ -34,6 +36,12 @@ def test_locations(row: list[str]) -> None:
     actor, ip, pipeline, location = row
     place = Places(demo_database.path(), None, 10).look_up(ip) if ip else None
     assert location_text(place, Platforms().name(pipeline), automated=actor != "user") == location
+
+
+def test_numbers() -> None:
+    assert f"In a line with more than {HIDDEN_MAX}" in TEXT
+    assert f"less than {['zero', 'one', 'two', 'three', 'four'][REPEAT_MIN]} characters" in TEXT
+    assert {key for key, *_ in table("| key | default | what it does |")} == set(Privacy.model_fields)
 
 
 def test_the_examples_are_good(tmp_path: Path) -> None:
