@@ -168,7 +168,7 @@ class Masks:
         return found
 
     def _of_nobody_knows_whom(self, decoded: Decoded, senders: frozenset[str]) -> Decoded:
-        hidings = [hiding for name in (senders or ("",)) if (hiding := self.hiding(name))]
+        hidings = [hiding for name in sorted(senders or ("",)) if (hiding := self.hiding(name))]
         return hidings[0].withhold(decoded) if hidings else decoded
 
 
