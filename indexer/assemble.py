@@ -44,12 +44,14 @@ def builder_of(settings: EnrichmentSettings, places: Places, *, retention: str) 
     Raises:
         ConfigurationError: a rule or policy file is malformed.
     """
+    policies = Policies.load(settings.organizations, retention)
     return Builder(
         actors=Actors(settings.cache_entries_max),
         places=places,
         platforms=Platforms(),
-        severities=Severities.load(settings.severity_rules),
-        retention=Policies.load(settings.organizations, retention).retention,
+        severities=Severities.load(settings.severity_rules, policies.severity),
+        retention=policies.retention,
+        masks=policies.masks(),
     )
 
 

@@ -27,7 +27,8 @@ from indexer.enrich.actor import Actors
 from indexer.enrich.cache import Cache
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
-from indexer.enrich.severity import Severities
+from indexer.enrich.privacy import Masks
+from indexer.enrich.severity import Judgement, Severities
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
@@ -100,6 +101,10 @@ class _Judged(NamedTuple):
     audit: bytes
 
 
+_LOOK: Final = _Judged(b"", b"", b"", b"")
+"""That each line has to be looked at."""
+
+
 class _Origin(NamedTuple):
     """Who and from where: all that follows from organisation, actor, user agent and address, in pieces of JSON."""
 
@@ -124,12 +129,15 @@ class Builder:
         platforms: Platforms,
         severities: Severities,
         retention: Callable[[str], str],
+        *,
+        masks: Masks | None = None,
     ) -> None:
         self._label = actors.label
         self._look_up = places.look_up
-        self._platform = platforms.name
-        self._judge = severities.judge
+        self._platform = platforms.of
+        self._severities = severities
         self._retention = retention
+        self._masks = masks
         self._judged: Cache[_Key, _Judged] = Cache(JUDGEMENTS_MAX)
         self._origins: Cache[_Key, _Origin] = Cache(ORIGINS_MAX)
 
@@ -137,8 +145,14 @@ class Builder:
         """Drops what is remembered of places: for when a database was replaced."""
         self._origins.clear()
 
+    def reject(self, block: Block, decoded: Decoded, error: LineError) -> Entry:
+        """The entry of a line that is not to be an event, as it was decoded."""
+        return reject(block, decoded if self._masks is None else self._masks(decoded, block.organizations), error)
+
     def build(self, block: Block, decoded: Decoded) -> Entry:
         """The entry that a line becomes: a document, or a rejected line."""
+        if self._masks is not None:
+            decoded = self._masks(decoded, block.organizations)
         if decoded.line is None:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
@@ -157,19 +171,19 @@ class Builder:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         moment, time_ms = _moment(line.timestamp)
         origin = self._origin(line)
-        judged = self._judgement(line.action, line.status, resource.type)
+        judged = self._judgement(line, decoded)
         identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
         offset = b"%d" % decoded.offset
         parts = [
             b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, _encode(text.decode()),
-            b',"hash":"', hashlib.sha256(text).hexdigest().encode(), b'","sequence":', offset, judged.event,
+            b',"hash":"', (decoded.hash or hashlib.sha256(text).hexdigest()).encode(), b'","sequence":', offset, judged.event,
             b',"reason":' + _encode(line.reason) if line.reason else judged.reason,
             block.log, offset, judged.level, block.audit, judged.audit,
             origin.actor, origin.location if ci is None else self._location(line, origin),
             b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms),
         ]  # fmt: skip
         if ci is not None:
-            platform = self._platform(ci.platform) or origin.platform
+            platform = self._platform(ci) or origin.platform
             parts += b',"ci":', _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
         if line.changes:
             parts += b',"changes":', _encode(line.changes)
@@ -187,7 +201,7 @@ class Builder:
 
     def _location(self, line: Line, origin: _Origin) -> bytes:
         """Where a pipeline ran: the event's own word counts before the user agent's."""
-        platform = (line.ci and self._platform(line.ci.platform)) or origin.platform
+        platform = (line.ci and self._platform(line.ci)) or origin.platform
         return _encode(location_text(origin.place, platform, line.actor.type != "user"))
 
     def _origin(self, line: Line) -> _Origin:
@@ -227,20 +241,29 @@ class Builder:
             ),
         )
 
-    def _judgement(self, action: str, status: str, resource_type: str) -> _Judged:
-        key = action, status, resource_type
-        return self._judged.get(key) or self._judged.find(key) or self._judged.put(key, self._judged_anew(*key))
+    def _judgement(self, line: Line, decoded: Decoded) -> _Judged:
+        """How bad it is; of most actions that is known, without a look at what else the line says."""
+        key: _Key = (line.action, line.status, line.resource.type)
+        known = self._judged.get(key) or self._judged.find(key)
+        if known is None:
+            found = self._severities.known(line)
+            known = self._judged.put(key, _LOOK if found is None else _judged(found, line))
+        if known is not _LOOK:
+            return known
+        found = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
+        key = (*key, found.severity, found.reason)
+        return self._judged.get(key) or self._judged.find(key) or self._judged.put(key, _judged(found, line))
 
-    def _judged_anew(self, action: str, status: str, resource_type: str) -> _Judged:
-        found = self._judge(action, status, resource_type)
-        kinds = b',"category":%b,"type":%b' % (_encode(found.category), _encode(found.type))
-        severity = _encode(found.severity)
-        return _Judged(
-            event=b',"action":%b%b,"outcome":%b,"severity":%d' % (_encode(found.action), kinds, _encode(status), found.number),
-            reason=b',"reason":' + _encode(found.reason) if found.reason else b"",
-            level=b',"level":' + severity,
-            audit=b'"severity":' + severity + (b"" if found.action == action else b',"action":' + _encode(action)),
-        )
+
+def _judged(found: Judgement, line: Line) -> _Judged:
+    kinds = b',"category":%b,"type":%b' % (_encode(found.category), _encode(found.type))
+    action, severity = _encode(found.action), _encode(found.severity)
+    return _Judged(
+        event=b',"action":%b%b,"outcome":%b,"severity":%d' % (action, kinds, _encode(line.status), found.number),
+        reason=b',"reason":' + _encode(found.reason) if found.reason else b"",
+        level=b',"level":' + severity,
+        audit=b'"severity":' + severity + (b"" if found.action == line.action else b',"action":' + _encode(line.action)),
+    )
 
 
 def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
@@ -259,7 +282,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
             created=block.created,
             ingested=block.ingested,
             original=text,
-            hash=hashlib.sha256(decoded.text).hexdigest(),
+            hash=decoded.hash or hashlib.sha256(decoded.text).hexdigest(),
             module="audit",
             dataset=f"audit.{REJECTED}",
             sequence=decoded.offset,

@@ -29,6 +29,10 @@ class Decoded(Struct, frozen=True, gc=False):
     extra: bytes
     error: LineError | None
     tags: tuple[str, ...]
+    hash: str | None = None
+    """The hash of the text before anything was hidden in it; none: that of the text."""
+    plain: tuple[Line, bytes] | None = None
+    """The line and its extra fields before anything was hidden: to be judged by, never to be stored."""
 
 
 def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:

@@ -1,4 +1,4 @@
-"""Organisations' policies: how long each one's documents are kept.
+"""Organisations' policies: how long each one's documents are kept, how bad their events are, and what is hidden.
 
 ``organizations.toml``, every table optional; ids may hold ``*``, the first that matches wins::
 
@@ -10,6 +10,20 @@
     id = "org-7"
     legal_hold = true
 
+    [[organization.severity]]
+    action = ["project.read"]
+    resource = ["vault"]
+    severity = "critical"
+    reason = "the vault was opened"
+
+    [organization.privacy]
+    pseudonyms = ["actor.id", "actor.name"]
+    emails = "pseudonym"
+
+Severity rules have the form of ``enrich/severity.toml`` and are tried before it; privacy is explained in
+:class:`indexer.enrich.privacy.Privacy`, and ``pseudonym_key_file`` at the top of the file names its key. For both the case of
+an id does not count.
+
 Without a match, or without a ``retention``, the store's default holds. A legal hold suspends deletion: new documents go to the
 class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.retention`). A malformed file raises
 :class:`~auditship.errors.ConfigurationError` naming the file and the key.
@@ -18,6 +32,7 @@ class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.re
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import translate
 from pathlib import Path
 from typing import ClassVar, Final
@@ -25,7 +40,10 @@ from typing import ClassVar, Final
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from auditship.settings import Section, Settings, load
+from auditship.errors import ConfigurationError
+from auditship.settings import FilePath, Section, Settings, load
+from indexer.enrich.privacy import MAKE_KEY, Keyed, Masks, Privacy, read_key
+from indexer.enrich.rule import Rule
 from indexer.settings import Retention
 
 HOLD: Final = "36500d"
@@ -39,28 +57,44 @@ class Policy(Section):
     id: str = Field(min_length=1)
     retention: Retention | None = None
     legal_hold: bool = False
+    severity: tuple[Rule, ...] = ()
+    """Tried before the rules that hold for everybody."""
+    privacy: Privacy | None = None
+    """What is hidden before anything is stored; none: nothing."""
+
+
+_NOBODY_S: Final = Policy(id="*")
 
 
 class _File(Settings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="AUDITSHIP_ORGANIZATIONS__")
 
+    pseudonym_key_file: FilePath | None = None
     organization: tuple[Policy, ...] = ()
 
 
 class Policies:
     """The retention class of each organisation's documents."""
 
-    def __init__(self, policies: tuple[Policy, ...], default: str) -> None:
+    def __init__(self, policies: tuple[Policy, ...], default: str, key_file: Path | None = None) -> None:
         self._policies = policies
         self._patterns = [(re.compile(translate(policy.id)), _class_of(policy, default)) for policy in policies]
         self._folded = [(re.compile(translate(policy.id.lower())), policy) for policy in policies]
         self._default = default
+        self._key_file = key_file
         self._cache: dict[str, str] = {}
 
     @classmethod
     def load(cls, path: Path | None, default: str) -> Policies:
         """From a file; none: the default for everybody."""
-        return cls(() if path is None else load(_File, path).organization, default)
+        if path is None:
+            return cls((), default)
+        file = load(_File, path)
+        if file.pseudonym_key_file is None and any(each.privacy and each.privacy.needs_key for each in file.organization):
+            raise ConfigurationError(
+                f"{path}: pseudonyms and hmac-sha-256 need a key, 'pseudonym_key_file' is missing", MAKE_KEY
+            )
+        return cls(file.organization, default, file.pseudonym_key_file)
 
     @property
     def classes(self) -> list[str]:
@@ -75,9 +109,38 @@ class Policies:
 
     def policy(self, organization: str) -> Policy:
         """The policy of an organisation, whose id may come from a store, in lower case; with its retention filled in."""
-        name = organization.lower()
-        found = next((policy for pattern, policy in self._folded if pattern.match(name)), Policy(id="*"))
+        found = self.find(organization)
         return found.model_copy(update={"retention": found.retention or self._default})
+
+    def find(self, organization: str) -> Policy:
+        """The policy of an organisation as it was written, whatever the case of the id."""
+        name = organization.lower()
+        return next((policy for pattern, policy in self._folded if pattern.match(name)), _NOBODY_S)
+
+    @property
+    def severity(self) -> Callable[[str], tuple[Rule, ...]] | None:
+        """An organisation's own severity rules, by its id; none, if nobody has any."""
+        return (lambda name: self.find(name).severity) if any(policy.severity for policy in self._policies) else None
+
+    def masks(self) -> Masks | None:
+        """What hides values in lines; none, if nobody hides anything.
+
+        Raises:
+            ConfigurationError: the key cannot be read, is too short, or open to everybody.
+        """
+        if not any(policy.privacy for policy in self._policies):
+            return None
+        return Masks(lambda name: self.find(name).privacy, read_key(self._key_file) if self._key_file else b"")
+
+    def keyed(self, organization: str) -> Keyed:
+        """An organisation's key.
+
+        Raises:
+            ConfigurationError: there is none, or as above.
+        """
+        if self._key_file is None:
+            raise ConfigurationError("no 'pseudonym_key_file' is named in the organisations' policies", MAKE_KEY)
+        return Keyed(read_key(self._key_file), organization)
 
     def retention(self, organization: str) -> str:
         """The class, such as ``30d``, that an organisation's new documents are kept in."""

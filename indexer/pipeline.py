@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from auditship.block import BlockHeader, Receipt
 from auditship.line import LineError
-from indexer.build import Block, Builder, reject
+from indexer.build import Block, Builder
 from indexer.decode import Decoded, decode_block
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
@@ -76,7 +76,7 @@ class Pipeline:
     ) -> tuple[dict[int, Entry], dict[int, Verdict | Refused]]:
         """Stores refused entries as rejected lines."""
         entries = {
-            at: reject(block, line, LineError(f"refused by the store: {why.reason}"))
+            at: self._builder.reject(block, line, LineError(f"refused by the store: {why.reason}"))
             for line, (at, why) in zip(lines, refused.items(), strict=True)
         }
         _log.warning("%d lines of %s refused by the store, first: %s", len(refused), block.stream, why_of(refused))

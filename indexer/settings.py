@@ -46,7 +46,7 @@ class EnrichmentSettings(Section):
     asn_database: FilePath | None = None
     severity_rules: FilePath | None = None
     organizations: FilePath | None = None
-    """Retention by organisation, as TOML."""
+    """Retention, severity and privacy by organisation, as TOML."""
     cache_entries_max: int = Field(default=50_000, ge=100, le=10_000_000)
 
 

@@ -29,10 +29,10 @@ def reference(block: Block, decoded: Decoded, places: Places, severities: Severi
     time_ms = when if isinstance(when, int) else (when - EPOCH) // MILLISECOND
     actor, resource = line.actor, line.resource
     label = ACTORS.label(actor.type, line.user_agent)
-    judgement = severities.judge(line.action, line.status, resource.type)
+    judgement = severities.judge(line, decoded.extra)
     place = places.look_up(line.ip) if line.ip else None
     is_person = actor.type == "user"
-    platform = (line.ci and PLATFORMS.name(line.ci.platform)) or label.platform
+    platform = (line.ci and PLATFORMS.of(line.ci)) or label.platform
     names = dict.fromkeys(each for each in (actor.id, actor.name, actor.email) if each)
     return encode(
         Document(

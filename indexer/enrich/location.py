@@ -2,25 +2,25 @@
 
 Reads databases in MaxMind's format: GeoLite2 City and ASN and their like, and the flat records of DB-IP Lite. Both are
 optional; a missing file is told in the log and everything is "Unknown", a corrupt one is refused at start. A database that is
-replaced while the indexer runs is taken over by :meth:`Places.reload`; a broken replacement leaves the one before in place.
+replaced while the indexer runs is taken over by :meth:`Places.reload` (:mod:`indexer.enrich.database`).
 
-Private, loopback, link-local, carrier-grade NAT, multicast and unspecified addresses are nowhere, whatever a database says.
+Private, loopback, link-local, carrier-grade NAT, benchmark, multicast and unspecified addresses are nowhere, whatever a
+database says; those for documentation are where a database says, and only the demo's does. An IPv4 address that is written as
+an IPv6 one (mapped, or translated by a NAT64) is shown and looked up as IPv4.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import maxminddb
 from msgspec import Raw, Struct
 from msgspec.json import encode
 
-from auditship.errors import ConfigurationError
 from indexer.enrich.cache import Cache
+from indexer.enrich.database import Database
 
 UNKNOWN: Final = "Unknown"
 ADDRESS_MAX: Final = 60
@@ -33,17 +33,21 @@ _NOWHERE: Final = tuple(
         "127.0.0.0/8",
         "169.254.0.0/16",
         "172.16.0.0/12",
+        "192.0.0.0/24",
         "192.168.0.0/16",
+        "198.18.0.0/15",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/128",
-        "::1/128",
+        "::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
         "fc00::/7",
         "fe80::/10",
+        "fec0::/10",
         "ff00::/8",
     ]
 )
-_log = logging.getLogger("auditship.indexer")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class InvalidAddress(ValueError):  # noqa: N818 - a finding about the line
@@ -58,55 +62,12 @@ class Place(Struct, frozen=True, gc=False):
     source: Raw
 
 
-class _Database:
-    """A file that may be replaced while it is in use."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._reader: maxminddb.Reader | None = None
-        try:
-            self._open()
-        except FileNotFoundError:
-            _log.warning("%s: missing; locations stay unknown until it is there", path)
-        except (maxminddb.InvalidDatabaseError, OSError, ValueError) as error:
-            raise ConfigurationError(f"{path}: not a database in MaxMind's format: {error}", "Fetch it again.") from None
-
-    def _open(self) -> bool:
-        """Opens the file if it is another than before."""
-        info = self._path.stat()
-        stamp = info.st_dev, info.st_ino, info.st_mtime_ns
-        if stamp == self._stamp:
-            return False
-        reader = maxminddb.open_database(self._path)
-        reader.get("192.0.2.1")  # a torn file opens well and fails here
-        self._reader, self._stamp = reader, stamp
-        return True
-
-    def reload(self) -> bool:
-        """Whether a new file was taken over."""
-        try:
-            return self._open()
-        except FileNotFoundError:
-            return False
-        except (maxminddb.InvalidDatabaseError, OSError, ValueError) as error:
-            _log.warning("%s: the new file cannot be used, the one before stays: %s", self._path, error)
-            return False
-
-    def find(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Mapping[str, Any]:
-        """The record of an address, or an empty one."""
-        if self._reader is None or (address.version == 6 and self._reader.metadata().ip_version == 4):  # noqa: PLR2004
-            return {}
-        record = self._reader.get(address)
-        return record if isinstance(record, dict) else {}
-
-
 class Places:
     """Looks addresses up; at most ``entries_max`` of them are remembered."""
 
     def __init__(self, city: Path | None, asn: Path | None, entries_max: int) -> None:
-        self._city = _Database(city) if city else None
-        self._asn = _Database(asn) if asn else None
+        self._city = Database(city) if city else None
+        self._asn = Database(asn) if asn else None
         self._cache: Cache[str, Place] = Cache(entries_max)
 
     def look_up(self, ip: str) -> Place:
@@ -148,19 +109,30 @@ def location_text(place: Place | None, platform: str | None, automated: bool) ->
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    if len(text) > ADDRESS_MAX:
-        raise InvalidAddress("not one IP address: too long")
     try:
-        address = ipaddress.ip_address(text.strip())
+        address = ipaddress.ip_address(text.strip() if len(text) <= ADDRESS_MAX else "")
     except ValueError:
-        what = "a list" if "," in text else "not an IP address"
-        raise InvalidAddress(f"one IP address is expected, got {what}: {text!r}") from None
+        raise InvalidAddress(f"one IP address is expected, got {_what(text)}: {text[:ADDRESS_MAX]!r}") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address.scope_id:
             return ipaddress.IPv6Address(address.packed)
     return address
+
+
+def _what(text: str) -> str:
+    """What a text is that is no address."""
+    if "," in text:
+        return "a list, of which only the gateway knows who the client is"
+    if not text.strip():
+        return "nothing"
+    host, _, port = text.strip().rpartition(":")
+    if port.isdecimal() and host and ("." in host or host.endswith("]")):
+        return "an address with a port"
+    return "a network" if "/" in text else "no IP address"
 
 
 def _geo(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +141,7 @@ def _geo(record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     country = record.get("country")
     found = _nested(record) if isinstance(country, dict) or isinstance(record.get("city"), dict) else _flat(record)
-    return {name: value for name, value in found.items() if value not in (None, "")}
+    return {name: value for name, value in found.items() if value and (name == "location" or isinstance(value, str))}
 
 
 def _nested(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +196,7 @@ def _asn(record: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(number, int):
         return None
     name = record.get("autonomous_system_organization")
-    return {"number": number, "organization": {"name": name}} if name else {"number": number}
+    return {"number": number, "organization": {"name": name}} if name and isinstance(name, str) else {"number": number}
 
 
 def _text(geo: Mapping[str, Any], ip: str) -> str | None:

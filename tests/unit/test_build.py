@@ -246,3 +246,9 @@ def test_times_at_the_edges_are_told_or_kept(timestamp: object) -> None:
 def test_the_same_line_in_another_generation_of_its_file_is_another_document() -> None:
     ids = {one(EVENT, stream=stream_id("gw-1", 1, 2, generation, b"x"))[0].id for generation in range(3)}
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize("change", [{"field": "a", "to": 1}, {"field": "a", "from": None}, {"field": "a"}])
+def test_a_change_without_one_of_its_sides_is_kept_as_it_is(change: dict[str, Any]) -> None:
+    _, document = one({**EVENT, "changes": [change]})
+    assert document["audit"]["changes"] == [change]

@@ -1,54 +1,24 @@
-# ruff: noqa: E501 - user agents are as long as they are
-"""Promises of the enrichment: who, where, through which pipeline, and how bad."""
+"""Promises of the enrichment: through which pipeline; and of its cache."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
+import tomllib
+from importlib.resources import files
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmdb_writer import MMDBWriter
-from netaddr import IPSet
 
-from auditship.errors import ConfigurationError
-from indexer.document import EVENT_SEVERITY
-from indexer.enrich import demo_database
+from auditship.line import Ci
 from indexer.enrich.actor import Actors
 from indexer.enrich.cache import KEY_MAX, Cache
-from indexer.enrich.location import InvalidAddress, Places, location_text
 from indexer.enrich.platform import Platforms
-from indexer.enrich.severity import Severities
-from indexer.enrich.user_agent import parse
 
 MAC_CHROME = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 )
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "label"),
-    [
-        (MAC_CHROME, "Chrome on macOS"),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0 Safari/537.36 Edg/141.0.0.0", "Edge on Windows"),
-        ("Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0", "Firefox on Ubuntu"),
-        ("Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Mobile/15E148 Safari/604.1", "Safari on iOS"),
-        ("acme-cli/2.4.1 (darwin; arm64)", "acme-cli on macOS"),
-        ("acme-cli/2.4.1 (windows; amd64)", "acme-cli on Windows"),
-        ("gitlab-runner 18.5.0 linux/amd64", "gitlab-runner on Linux"),
-        ("Terraform/1.13.4 (+https://www.terraform.io)", "Terraform"),
-        ("curl/8.16.0", "curl"),
-        ("who knows", "Unknown"),
-        ("", "Unknown"),
-        (None, "Unknown"),
-    ],
-)  # fmt: skip
-def test_a_person_is_labelled_by_browser_and_system(user_agent: str | None, label: str) -> None:
-    assert Actors(100).label("user", user_agent).text == label
 
 
 def test_a_token_is_automated_whatever_it_says_and_its_runner_names_the_platform() -> None:
@@ -57,27 +27,6 @@ def test_a_token_is_automated_whatever_it_says_and_its_runner_names_the_platform
     assert (label.text, label.platform) == ("Automated", "GitHub Actions")
     assert actors.label("service", None).text == actors.label("service", MAC_CHROME).text == "Automated"
     assert actors.label("user", MAC_CHROME).text == "Chrome on macOS", "people and tokens share no cache"
-
-
-def test_the_user_agent_is_kept_in_ecs_s_fields() -> None:
-    label = Actors(100).label("user", MAC_CHROME)
-    assert label.user_agent is not None
-    found = json.loads(bytes(label.user_agent))
-    assert found == {
-        "original": MAC_CHROME,
-        "name": "Chrome",
-        "version": "142.0.0",
-        "os": {"name": "macOS", "version": "10.15.7", "full": "macOS 10.15.7"},
-        "device": {"name": "Mac"},
-    }
-
-
-@given(st.text(max_size=5000))
-def test_any_user_agent_gives_an_answer(text: str) -> None:
-    label = Actors(10).label("user", text)
-    assert label.text
-    assert label.user_agent is None or json.loads(bytes(label.user_agent))["original"] == text[:2048]
-    assert parse(text).is_bot in (True, False)
 
 
 @pytest.mark.parametrize(
@@ -89,154 +38,55 @@ def test_a_platform_has_one_name(given_name: str | None, name: str | None) -> No
     assert Platforms().name(given_name) == name
 
 
-@pytest.fixture
-def places() -> Places:
-    return Places(demo_database.path(), None, 100)
+PLATFORM_TABLE = tomllib.loads(files("indexer.enrich").joinpath("platform.toml").read_text(encoding="utf-8"))["platform"]
+
+
+@pytest.mark.parametrize("platform", PLATFORM_TABLE, ids=lambda each: each["name"])
+def test_a_platform_is_known_by_every_spelling_of_its_own(platform: dict[str, Any]) -> None:
+    platforms = Platforms()
+    for spelling in (*platform["given"], platform["name"], platform["name"].upper().replace(" ", "-")):
+        assert platforms.of(Ci(platform=spelling)) == platform["name"]
+    for word in platform["user_agent"]:
+        agent = f"{word.rstrip('/')}/1.2.3 (linux; amd64)".title()
+        assert platforms.of_user_agent(agent) == platform["name"]
+        assert Actors(10).label("api_token", f"Terraform/1.13.4 {agent}").platform == platform["name"]
+        assert platforms.of_user_agent(f"x{agent}") is None, "the beginning of a word"
+    for glob in platform.get("run_url", ()):
+        url = (
+            glob.replace("[0-9]", "7").replace("*", "acme")
+            if "://" in glob
+            else "https://ci.acme" + glob.replace("[0-9]", "7").replace("*", "x")
+        )
+        assert platforms.of(Ci(run_url=url)) == platform["name"]
+
+
+def test_no_spelling_belongs_to_two_platforms() -> None:
+    for kind in ("given", "user_agent", "run_url"):
+        spellings = [each for platform in PLATFORM_TABLE for each in platform.get(kind, ())]
+        assert len(spellings) == len(set(spellings))
+        assert all(each == each.lower() for each in spellings)
+    assert len({platform["name"] for platform in PLATFORM_TABLE}) == len(PLATFORM_TABLE)
 
 
 @pytest.mark.parametrize(
-    ("ip", "text"),
+    ("ci", "name"),
     [
-        ("203.0.113.7", "Berlin, Berlin, 203.0.113.7"),
-        ("::ffff:203.0.113.7", "Berlin, Berlin, 203.0.113.7"),
-        ("2001:DB8:0:0::7", "Oslo, Oslo, 2001:db8::7"),
-        ("10.4.0.1", None),
-        ("192.168.1.1", None),
-        ("127.0.0.1", None),
-        ("100.64.0.1", None),
-        ("fe80::1%eth0", None),
-        ("8.8.8.8", None),
+        (Ci(platform="github_actions", run_url="https://gitlab.example/acme/-/jobs/1"), "GitHub Actions"),
+        (Ci(platform=" ", run_url="https://gitlab.example/acme/-/jobs/1"), "GitLab CI"),
+        (Ci(run_url="https://jenkins.example/job/shop/42/"), "Jenkins"),
+        (Ci(run_url="https://ci.example/runs/42"), None),
+        (Ci(repository="acme/shop"), None),
+        (Ci(), None),
     ],
 )
-def test_an_address_is_shown_with_city_and_state(places: Places, ip: str, text: str | None) -> None:
-    place = places.look_up(ip)
-    assert place.text == text
-    source = json.loads(bytes(place.source))
-    assert source["ip"] == place.ip
-    assert ("geo" in source) == (text is not None)
-    assert places.look_up(ip) is place
+def test_what_the_event_says_of_its_pipeline_counts_first(ci: Ci, name: str | None) -> None:
+    assert Platforms().of(ci) == name
 
 
-@pytest.mark.parametrize(
-    "ip", ["", "nowhere", "203.0.113.7, 10.0.0.1", "203.0.113.7:443", "203.0.113.256", "1" * 1000, "::1::"]
-)
-def test_what_is_not_one_address_is_told(places: Places, ip: str) -> None:
-    with pytest.raises(InvalidAddress):
-        places.look_up(ip)
-
-
-def test_people_are_shown_by_place_and_automation_by_platform(places: Places) -> None:
-    place, nowhere = places.look_up("203.0.113.7"), places.look_up("10.0.0.1")
-    assert location_text(place, None, automated=False) == "Berlin, Berlin, 203.0.113.7"
-    assert location_text(place, "GitHub Actions", automated=True) == "GitHub Actions, 203.0.113.7"
-    assert location_text(None, "GitHub Actions", automated=True) == "GitHub Actions"
-    assert location_text(place, "GitHub Actions", automated=False) == "Berlin, Berlin, 203.0.113.7"
-    assert location_text(place, None, automated=True) == "Berlin, Berlin, 203.0.113.7"
-    assert location_text(nowhere, None, automated=False) == location_text(None, None, automated=True) == "Unknown"
-
-
-def database(path: Path, record: dict[str, Any]) -> Path:
-    writer = MMDBWriter(6, "test", ipv4_compatible=True)
-    writer.insert_network(IPSet(["203.0.113.0/24"]), record)
-    writer.to_db_file(str(path))
-    return path
-
-
-def test_the_flat_records_of_other_makers_are_read_too(tmp_path: Path) -> None:
-    flat = {"city": "Lyon", "state1": "Auvergne-Rhône-Alpes", "country_code": "FR", "latitude": 45.76, "longitude": 4.83}
-    asn = {"autonomous_system_number": 64496, "autonomous_system_organization": "Example Net"}
-    places = Places(database(tmp_path / "c.mmdb", flat), database(tmp_path / "a.mmdb", asn), 10)
-    place = places.look_up("203.0.113.7")
-    assert place.text == "Lyon, Auvergne-Rhône-Alpes, 203.0.113.7"
-    source = json.loads(bytes(place.source))
-    assert source["geo"]["location"] == {"lat": 45.76, "lon": 4.83}
-    assert source["as"] == {"number": 64496, "organization": {"name": "Example Net"}}
-
-
-def test_where_only_the_country_is_known_it_is_shown(tmp_path: Path) -> None:
-    record = {"country": {"iso_code": "DE", "names": {"en": "Germany"}}}
-    assert Places(database(tmp_path / "c.mmdb", record), None, 10).look_up("203.0.113.7").text == "Germany, 203.0.113.7"
-
-
-def test_a_missing_database_leaves_places_unknown_until_it_comes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "city.mmdb"
-    places = Places(path, None, 10)
-    assert str(path) in caplog.text
-    assert places.look_up("203.0.113.7").text is None
-    shutil.copy(demo_database.path(), path)
-    assert places.reload() == ["city_database"]
-    assert places.look_up("203.0.113.7").text == "Berlin, Berlin, 203.0.113.7"
-    path.unlink()
-    path.write_bytes(b"torn")
-    assert places.reload() == []
-    assert places.look_up("203.0.113.8").text == "Berlin, Berlin, 203.0.113.8"
-
-
-def test_a_corrupt_database_is_refused_at_start(tmp_path: Path) -> None:
-    path = tmp_path / "city.mmdb"
-    path.write_bytes(b"not a database")
-    with pytest.raises(ConfigurationError, match=r"city\.mmdb"):
-        Places(path, None, 10)
-
-
-def test_the_demo_s_database_is_what_its_source_says(tmp_path: Path) -> None:
-    demo_database.write(tmp_path / "demo.mmdb")
-    old, new = Places(demo_database.path(), None, 10), Places(tmp_path / "demo.mmdb", None, 10)
-    for network, *_ in demo_database.PLACES:
-        ip = network.partition("/")[0]
-        assert bytes(old.look_up(ip).source) == bytes(new.look_up(ip).source)
-
-
-@pytest.mark.parametrize(
-    ("action", "status", "severity"),
-    [
-        ("authentication.login", "failure", "critical"),
-        ("Authentication.Login", "failure", "critical"),
-        ("authentication.login", "success", "info"),
-        ("access.denied", "failure", "critical"),
-        ("mfa.disable", "success", "critical"),
-        ("audit.settings.update", "success", "critical"),
-        ("role.assign", "failure", "critical"),
-        ("role.assign", "success", "warning"),
-        ("member.invite", "success", "warning"),
-        ("api_token.create", "success", "warning"),
-        ("project.delete", "success", "warning"),
-        ("project.read", "success", "info"),
-        ("project.update", "failure", "warning"),
-        ("something.nobody.knows", "success", "info"),
-        ("", "failure", "warning"),
-    ],
-)
-def test_severity_follows_the_rules(action: str, status: str, severity: str) -> None:
-    judgement = Severities.load(None).judge(action, status, "project")
-    assert (judgement.severity, judgement.number, judgement.action) == (severity, EVENT_SEVERITY[severity], action.lower())
-    assert judgement.category
-    assert judgement.type
-    assert (judgement.reason is None) == (severity == "info")
-
-
-def test_an_operator_s_rules_stand_before_the_built_in_ones(tmp_path: Path) -> None:
-    file = tmp_path / "severity.toml"
-    file.write_text('[[rule]]\naction = ["project.read"]\nresource = ["Vault"]\nseverity = "critical"\nreason = "the vault"\n')
-    severities = Severities.load(file)
-    assert severities.judge("project.read", "success", "vault").reason == "the vault"
-    assert severities.judge("project.read", "success", "project").severity == "info"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('severity = "fatal"', "'rule.0.severity'"),
-        ('colour = "red"', "unknown key 'rule.0.colour'"),
-        ("", "'rule.0.severity' is missing"),
-    ],
-)
-def test_a_malformed_rule_is_named(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "severity.toml"
-    file.write_text(f'[[rule]]\naction = ["a"]\n{text}\n')
-    with pytest.raises(ConfigurationError, match=words) as caught:
-        Severities.load(file)
-    assert "severity.toml" in str(caught.value)
+def test_no_person_s_browser_is_a_pipeline() -> None:
+    lines = files("fake_useragent").joinpath("data/browsers.jsonl").read_text(encoding="utf-8").splitlines()
+    platforms = Platforms()
+    assert not any(platforms.of_user_agent(json.loads(line)["useragent"]) for line in lines)
 
 
 @given(st.lists(st.text(max_size=30), max_size=200))

@@ -1,0 +1,242 @@
+"""Hides values in a line's JSON: where they stand by their name, and wherever else in the line they are repeated.
+
+A line is gone through twice. First, what is to be hidden is found: values under names that are to be masked or replaced by
+pseudonyms, e-mail and IP addresses, and what a text gives away as a secret (``token=…``, ``Bearer …``). Then each of them is
+replaced in every text of the line, keys of extra fields included, also as it is written in JSON and in URLs. Since a document
+is made of the line that comes out, no field of it can hold what went in.
+
+Never touched are the fields by which a document is kept and found: timestamp, organization.id, action, status and the types of
+actor and resource; ``actor.id`` becomes a pseudonym where that is asked for, or where it is an e-mail address that is hidden.
+Short values are hidden where their names say so, but not looked for elsewhere (:mod:`indexer.enrich.hidden`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from msgspec import DecodeError
+
+from indexer.enrich.clues import MASKED, addresses, emails, is_email, may_give_away_secrets, network, secrets
+from indexer.enrich.hidden import Hidden, Nested, decode, encode, leaves
+from indexer.enrich.names import Choice, Names
+
+PATH_MAX: Final = 1024
+"""Characters of a field's dotted path, its last ones, by which it can be named."""
+
+_STRUCTURE: Final = frozenset({"timestamp", "action", "status", "organization.id", "actor.type", "actor.id", "resource.type"})
+_PARTS: Final = {
+    "organization": frozenset({"id", "name"}),
+    "actor": frozenset({"type", "id", "name", "email"}),
+    "resource": frozenset({"type", "id", "name"}),
+    "ci": frozenset({"platform", "run_id", "run_url", "repository"}),
+}
+_KNOWN: Final = frozenset(
+    {*_PARTS, "timestamp", "action", "status", "ip", "user_agent", "reason", "request_id", "session_id", "changes"}
+)
+_NAME_KEYS: Final = ("field", "name", "key", "attribute", "header")
+_VALUE_KEYS: Final = frozenset({"value", "values", "from", "to", "old", "new", "before", "after", "old_value", "new_value"})
+
+
+class Mask:
+    """What one organisation hides.
+
+    Args:
+        names: which fields.
+        pseudonym: makes one; none where there is no key.
+        emails: what becomes of e-mail addresses.
+        ip: what becomes of IP addresses.
+        secrets_in_text: whether texts are searched for secrets.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        pseudonym: Callable[[str], str] | None,
+        *,
+        emails: Choice,
+        ip: Literal["keep", "truncate", "drop"],
+        secrets_in_text: bool,
+    ) -> None:
+        self.names = names
+        self.pseudonym = pseudonym
+        self.emails = emails
+        self.ip = ip
+        self.secrets_in_text = secrets_in_text
+
+    def text(self, raw: bytes) -> bytes:
+        """A line's JSON with its values hidden; the very same bytes where there is nothing to hide.
+
+        Raises:
+            msgspec.DecodeError: it is not JSON.
+            RecursionError: it is nested too deeply.
+        """
+        line = _Line(self, gives_away=self.secrets_in_text and may_give_away_secrets(raw))
+        hidden = line.hide(decode(raw))
+        return encode(hidden) if line.is_touched else raw
+
+
+class _Line:
+    """The work on one line."""
+
+    def __init__(self, mask: Mask, *, gives_away: bool) -> None:
+        self._mask = mask
+        self._gives_away = gives_away
+        self._hidden = Hidden()
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether there was anything to hide."""
+        return self._hidden.is_any
+
+    def hide(self, value: Any) -> Any:
+        """The whole line, hidden."""
+        if not isinstance(value, dict):
+            value = self._look(value, "")
+            return self._hidden.replace(value)
+        actor = value.get("actor")
+        if isinstance(actor, dict) and isinstance(actor.get("id"), str):
+            self._look_at_id(actor["id"])  # first, so that who it was has one name in the whole line
+        self._search_keys(value, _KNOWN)
+        looked = {name: self._look_at(name, each) for name, each in value.items()}
+        if not self.is_touched:
+            return value
+        return dict(self._finish(name, each) for name, each in looked.items())
+
+    # First: what is to be hidden.
+
+    def _look_at(self, name: str, value: Any) -> Any:
+        """A field of the line itself."""
+        if name in _PARTS and isinstance(value, dict):
+            self._search_keys(value, _PARTS[name])
+            return {key: self._look_within(f"{name}.{key}", each) for key, each in value.items()}
+        if name == "changes" and isinstance(value, list):
+            return [self._look_at_change(each) for each in value]
+        if name == "ip" and isinstance(value, str):
+            return self._look_at_ip(value)
+        return self._look_within(name, value)
+
+    def _look_within(self, path: str, value: Any) -> Any:
+        if path in _STRUCTURE and not isinstance(value, dict | list):
+            return self._look_at_id(value) if path == "actor.id" and isinstance(value, str) else value
+        return self._field(path, value)
+
+    def _look_at_id(self, value: str) -> str:
+        """``actor.id``, without which nobody knows who it was: a pseudonym, or as it is."""
+        is_hidden = self._mask.emails != "keep" and is_email(value)
+        if is_hidden or self._mask.names.is_pseudonymous("actor.id"):
+            return str(self._cover("pseudonym", value))
+        return value
+
+    def _look_at_change(self, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("field"), str):
+            return self._look(value, "changes")
+        field, choice = value["field"], self._mask.names.choice(value["field"])
+        if choice == "keep":
+            return {key: each if key == "field" else self._look(each, field) for key, each in value.items()}
+        return {key: each if key == "field" else self._cover(choice, each) for key, each in value.items()}
+
+    def _look_at_ip(self, value: str) -> str | None:
+        """The address that the line came from; what is none is masked, the indexer says so of it anyway."""
+        if self._mask.ip == "keep":
+            return value
+        self._hidden.is_any = True
+        shown = network(value.strip(), self._mask.ip)
+        self._hidden.add(value.strip(), shown or MASKED)
+        if shown and (normal := str(ipaddress.ip_address(value.strip().partition("%")[0]))) != value.strip():
+            self._hidden.add(normal, shown)
+        return None if self._mask.ip == "drop" else shown or MASKED
+
+    def _field(self, path: str, value: Any) -> Any:
+        choice = self._mask.names.choice(path)
+        return self._look(value, path) if choice == "keep" else self._cover(choice, value)
+
+    def _look(self, value: Any, path: str) -> Any:
+        """Any JSON that has no name to be hidden by: what is within it may have."""
+        if isinstance(value, str):
+            self._search(value, path)
+            return self._look_into(value, path)
+        if isinstance(value, list):
+            return [self._look(each, path) for each in value]
+        if isinstance(value, dict):
+            named = next((text for key in _NAME_KEYS if isinstance(text := value.get(key), str)), None)
+            choice: Choice = "keep" if named is None else self._mask.names.choice(named)
+            self._search_keys(value, frozenset())
+            return {
+                key: self._cover(choice, each)
+                if choice != "keep" and key in _VALUE_KEYS
+                else self._field(f"{path}.{key}"[-PATH_MAX:], each)
+                for key, each in value.items()
+            }
+        return value
+
+    def _look_into(self, text: str, path: str) -> Any:
+        """A text that is JSON has fields with names."""
+        if text.lstrip()[:1] not in ("{", "["):
+            return text
+        try:
+            value = decode(text)
+        except DecodeError:
+            return text
+        return Nested(text, value, self._look(value, path))
+
+    def _search_keys(self, value: dict[str, Any], known: frozenset[str]) -> None:
+        for key in value:
+            if key not in known:
+                self._search(key, "")
+
+    def _search(self, text: str, path: str) -> None:
+        """Notes the addresses and secrets in a text."""
+        mask = self._mask
+        if mask.emails != "keep":
+            for email in emails(text):
+                self._cover(mask.emails, email)
+        if mask.ip != "keep" and path != "user_agent":  # whose versions look like addresses
+            for address, shown in addresses(text, mask.ip):
+                self._hidden.add(address, shown)
+        if self._gives_away:
+            for secret in secrets(text):
+                self._hidden.add(secret, MASKED)
+
+    def _cover(self, choice: Choice, value: Any) -> Any:
+        """What stands in the place of a value; the value is noted, and not to be found elsewhere."""
+        if value is None:
+            return None
+        self._hidden.is_any = True
+        if choice == "mask" or self._mask.pseudonym is None:
+            for leaf in leaves(value):
+                self._hidden.add(leaf, MASKED)
+            return MASKED
+        if isinstance(value, dict):
+            return {key: self._cover(choice, each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._cover(choice, each) for each in value]
+        text = str(value)
+        return self._hidden.add(text, self._mask.pseudonym(text)) if text else text
+
+    # Then: replacing it, wherever it stands.
+
+    def _finish(self, name: str, value: Any) -> tuple[str, Any]:
+        if name not in _KNOWN:
+            return self._hidden.text(name), self._hidden.replace(value)
+        if name in _PARTS and isinstance(value, dict):
+            known = _PARTS[name]
+            return name, {
+                key if key in known else self._hidden.text(key): each
+                if f"{name}.{key}" in _STRUCTURE and isinstance(each, str)
+                else self._hidden.replace(each)
+                for key, each in value.items()
+            }
+        if name == "changes" and isinstance(value, list):
+            return name, [
+                {
+                    key if key in ("field", "from", "to") else self._hidden.text(key): self._hidden.replace(each)
+                    for key, each in change.items()
+                }
+                if isinstance(change, dict)
+                else self._hidden.replace(change)
+                for change in value
+            ]
+        is_kept = (name in _STRUCTURE or name == "ip") and not isinstance(value, dict | list)
+        return name, value if is_kept else self._hidden.replace(value)
