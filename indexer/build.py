@@ -25,9 +25,11 @@ from indexer.decode import Decoded
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors
 from indexer.enrich.cache import Cache
+from indexer.enrich.habits import Finding, Origin
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
+from indexer.whereabouts import Unread, Watch
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
@@ -110,6 +112,10 @@ class _Origin(NamedTuple):
     actor: bytes
     """``audit.actor``, and the name of ``audit.location``."""
     location: bytes
+    person: tuple[str, str] | None
+    """Of a person: the organisation's id and the user's. None of tokens and services."""
+    whence: Origin | None
+    """What is known of the address, as far as habits go."""
     rest: bytes
     """``organization``, ``user``, ``user_agent``, ``source`` and ``related``."""
 
@@ -137,33 +143,44 @@ class Builder:
         """Drops what is remembered of places: for when a database was replaced."""
         self._origins.clear()
 
-    def build(self, block: Block, decoded: Decoded) -> Entry:
-        """The entry that a line becomes: a document, or a rejected line."""
+    def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
+        """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
+
+        Raises:
+            Unread: the watch has to look its actor up first.
+        """
         if decoded.line is None:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
         try:
-            return self._event(block, decoded, decoded.line)
+            return self._event(block, decoded, decoded.line, watch)
+        except Unread:
+            raise
         except LineError as error:
             return reject(block, decoded, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the line is kept and those behind it go on
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _event(self, block: Block, decoded: Decoded, line: Line) -> Entry:
+    def _event(self, block: Block, decoded: Decoded, line: Line, watch: Watch | None) -> Entry:
         """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder."""
         resource, text, ci = line.resource, decoded.text, line.ci
         if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         moment, time_ms = _moment(line.timestamp)
         origin = self._origin(line)
-        judged = self._judgement(line.action, line.status, resource.type)
+        judged, reason, tags = self._judgement(line.action, line.status, resource.type), line.reason, decoded.tags
+        if watch and origin.person and origin.whence:
+            found = watch.judge(origin.person, origin.whence, time_ms, succeeded=line.status == "success")
+            if found:
+                reason, tags = self._reason(line, found), tags + found.tags
+                judged = self._judgement(line.action, line.status, resource.type, found.least)
         identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
         offset = b"%d" % decoded.offset
         parts = [
             b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, _encode(text.decode()),
             b',"hash":"', hashlib.sha256(text).hexdigest().encode(), b'","sequence":', offset, judged.event,
-            b',"reason":' + _encode(line.reason) if line.reason else judged.reason,
+            b',"reason":' + _encode(reason) if reason else judged.reason,
             block.log, offset, judged.level, block.audit, judged.audit,
             origin.actor, origin.location if ci is None else self._location(line, origin),
             b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms),
@@ -180,10 +197,15 @@ class Builder:
             parts += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
         if line.session_id:
             parts += b',"session":{"id":', _encode(line.session_id), b"}"
-        if decoded.tags:
-            parts += b',"tags":', _encode(decoded.tags)
+        if tags:
+            parts += b',"tags":', _encode(tags)
         parts.append(b"}")
         return Entry(identity.decode(), time_ms, block.gateway, origin.retention, b"".join(parts))
+
+    def _reason(self, line: Line, found: Finding) -> str:
+        """The gateway's or the rule's reason, then what is unusual."""
+        rule = self._judge(line.action, line.status, line.resource.type)
+        return "; ".join(filter(None, (line.reason or rule.reason, found.reason)))
 
     def _location(self, line: Line, origin: _Origin) -> bytes:
         """Where a pipeline ran: the event's own word counts before the user agent's."""
@@ -217,6 +239,8 @@ class Builder:
             place=place,
             actor=b',"actor":%b,"location":' % _encode(Actor(actor.type, label.text)),
             location=_encode(location_text(place, label.platform, automated)),
+            person=None if automated else (organization.id, actor.id),
+            whence=place.origin if place else None,
             rest=b'%b,"user":%b%b%b,"related":%b'
             % (
                 _encode(organization),
@@ -227,12 +251,12 @@ class Builder:
             ),
         )
 
-    def _judgement(self, action: str, status: str, resource_type: str) -> _Judged:
-        key = action, status, resource_type
+    def _judgement(self, action: str, status: str, resource_type: str, least: str = "info") -> _Judged:
+        key = action, status, resource_type, least
         return self._judged.get(key) or self._judged.find(key) or self._judged.put(key, self._judged_anew(*key))
 
-    def _judged_anew(self, action: str, status: str, resource_type: str) -> _Judged:
-        found = self._judge(action, status, resource_type)
+    def _judged_anew(self, action: str, status: str, resource_type: str, least: str) -> _Judged:
+        found = self._judge(action, status, resource_type).at_least(least)
         kinds = b',"category":%b,"type":%b' % (_encode(found.category), _encode(found.type))
         severity = _encode(found.severity)
         return _Judged(

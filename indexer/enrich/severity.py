@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -41,6 +42,11 @@ class Judgement(Struct, frozen=True, gc=False):
     category: tuple[str, ...]
     type: tuple[str, ...]
     action: str
+
+    def at_least(self, severity: str) -> Judgement:
+        """The same verdict, but no milder than that."""
+        number = EVENT_SEVERITY[severity]
+        return self if self.number >= number else replace(self, severity=severity, number=number)
 
 
 class Rule(Section):
