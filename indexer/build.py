@@ -29,7 +29,7 @@ from indexer.enrich.habits import Finding, Origin
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
-from indexer.whereabouts import Unread, Watch
+from indexer.watch import Unread, Watch
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")

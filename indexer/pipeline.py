@@ -22,7 +22,8 @@ from indexer.build import Block, Builder, reject
 from indexer.decode import Decoded, decode_block
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
-from indexer.whereabouts import Unread, Watch, Whereabouts
+from indexer.watch import Unread, Watch
+from indexer.whereabouts import Whereabouts
 
 SLICE_BYTES: Final = 256 * 1024
 """How many bytes of lines are worked on before others have their turn: some 5 ms."""
@@ -66,7 +67,7 @@ class Pipeline:
             Unavailable: the store cannot take them now; send the block again, as redelivered.
         """
         block = Block.of(header, sender=sender, now_ms=self._clock(), organizations=organizations)
-        watch = self._whereabouts.watch(block.ingested_ms) if self._whereabouts else None
+        watch = Watch(self._whereabouts, block.ingested_ms) if self._whereabouts else None
         entries = await self._entries(block, header, data, watch)
         verdicts = await self._writer.append(entries, redelivered=header.redelivered)
         if refused := _refused(verdicts):

@@ -23,6 +23,7 @@ from indexer.enrich.habits import (
 from indexer.enrich.journey import GAP_MS, STAYS_MAX, Stay, distance_km, is_far, is_impossible, leap, learn
 from indexer.enrich.relays import relay_networks
 from indexer.store.embedded import EmbeddedReader
+from indexer.watch import Watch
 from indexer.whereabouts import Whereabouts
 
 NOW_MS = 1_795_458_000_000
@@ -251,7 +252,7 @@ def test_blocks_are_judged_as_the_reference_judges_them(blocks: list[list[tuple[
     successes = [oldest]
     taken: set[int] = set()
     for events in blocks:
-        watch = worker.watch(NOW_MS)
+        watch = Watch(worker, NOW_MS)
         for origin, slot, succeeded in events:
             if slot in taken:
                 continue

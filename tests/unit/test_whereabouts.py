@@ -28,7 +28,8 @@ from indexer.settings import EnrichmentSettings
 from indexer.store.contract import Person, Query, Refused, Sightings, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 from indexer.store.embedded.segment import segments
-from indexer.whereabouts import FRESH_MS, KEEP_MS, Whereabouts
+from indexer.watch import FRESH_MS, KEEP_MS
+from indexer.whereabouts import Whereabouts
 
 NOW_MS = 1_795_458_000_000
 MINUTE_MS = 60_000
