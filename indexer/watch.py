@@ -25,6 +25,8 @@ KEEP_MS: Final = 3_600_000
 """After this an actor's past is read again, since the window has moved on."""
 FRESH_MS: Final = 2000
 """Within this it is fresh enough to call something new."""
+FAILED_FRESH_MS: Final = 60_000
+"""The same for what failed: whoever tries many passwords from far away must not make each block a question."""
 SKEW_MS: Final = 60_000
 """Clocks may be so much ahead without regard; what is further ahead counts as so much."""
 _UNCHECKED: Final = Finding((UNCHECKED,))
@@ -116,7 +118,7 @@ class Watch:
         time_ms = min(time_ms, self._latest_ms)
         if time_ms < self._since_ms:
             return None  # the past that it would be compared with is not kept
-        is_stale = not self._is_read and habit.read_ms < self._now_ms - FRESH_MS
+        is_stale = not self._is_read and habit.read_ms < self._now_ms - (FRESH_MS if succeeded else FAILED_FRESH_MS)
         if is_stale and habit.is_open(origin, time_ms, succeeded=succeeded):
             self._unread[person] = self._habits.pop(person)
             raise Unread

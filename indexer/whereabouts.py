@@ -20,7 +20,7 @@ from indexer.enrich.journey import learn
 from indexer.store.contract import PEOPLE_MAX, Person, Reader, Sightings
 
 ACTORS_MAX: Final = 20_000
-"""Actors remembered: some 1 KB each."""
+"""Actors remembered: some 2 KB each."""
 AHEAD_MS: Final = DAY_MS
 """Events of clocks that are further ahead are judged, but make no habit."""
 LOOK_UP_TIMEOUT_S: Final = 10.0

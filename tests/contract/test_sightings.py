@@ -57,6 +57,7 @@ def filled(store: Store) -> Store:
             seen(6, OTHER, "203.0.113.201", BRAZIL, 27699),
             seen(7, ("org-1", "bob"), "10.0.0.1", None, None),
             seen(8, ADA, "10.0.0.1", None, None),
+            seen(10, ADA, "203.0.113.201", BRAZIL, 27699, dataset="alert"),
             seen(9, ("ORG-Ä", "ŞULE İ"), "203.0.113.1", BERLIN, None),
         ]
     )

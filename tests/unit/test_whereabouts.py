@@ -28,7 +28,7 @@ from indexer.settings import EnrichmentSettings
 from indexer.store.contract import Person, Query, Refused, Sightings, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 from indexer.store.embedded.segment import segments
-from indexer.watch import FRESH_MS, KEEP_MS
+from indexer.watch import FAILED_FRESH_MS, FRESH_MS, KEEP_MS
 from indexer.whereabouts import Whereabouts
 
 NOW_MS = 1_795_458_000_000
@@ -260,6 +260,14 @@ def test_one_question_for_a_block_and_none_for_the_next(worker: Worker) -> None:
     assert [len(asked) for asked in worker.reader.people] == [40]
     worker.take(*(event(BERLIN, NOW_MS, actor={"type": "user", "id": name}) for name in people))
     assert len(worker.reader.people) == 1
+
+
+def test_many_attempts_from_far_away_ask_once_a_minute(worker: Worker, clock: Clock) -> None:
+    for _ in range(10):
+        (found,) = worker.take(event(SAO_PAULO, clock.now_ms, action="authentication.login", status="failure"))
+        assert told(found)[0] == {"new_country"}
+        clock.later(FAILED_FRESH_MS // 5)
+    assert len(worker.reader.people) == 2
 
 
 def test_what_is_remembered_is_read_again_in_time(worker: Worker, clock: Clock) -> None:

@@ -19,6 +19,7 @@ from msgspec import MsgspecError, Struct, field
 from msgspec.json import Decoder
 from zstandard import ZstdError
 
+from auditship.block import RESERVED_GATEWAYS
 from auditship.errors import ConfigurationError
 from indexer.store.contract import Person, Position, Sightings, Unavailable
 from indexer.store.embedded.row import Row, folded
@@ -37,7 +38,7 @@ _SCAN: Final = """
     WITH asked (user, organization) AS (VALUES {people})
     SELECT user, organization, ip, min(time), max(time), count(*), max(number)
     FROM asked CROSS JOIN document INDEXED BY document_user USING (user, organization)
-    WHERE time >= ? AND time < ? AND outcome = 'success' AND ip IS NOT NULL
+    WHERE time >= ? AND time < ? AND outcome = 'success' AND ip IS NOT NULL AND dataset NOT IN ({reserved})
     GROUP BY user, organization, ip
 """
 _HAS_SEEN: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'seen'"
@@ -95,8 +96,10 @@ def keeps_sightings(connection: sqlite3.Connection) -> bool:
 def seen_rows(rows: Iterable[Row]) -> list[SeenRow]:
     """The sightings in rows of documents, added up."""
     found: dict[tuple[str, str, bytes], tuple[int, int, int, int]] = {}
-    for number, _, moment, _, _, outcome, organization, user, _, ip, _ in rows:
-        if outcome == "success" and ip is not None and user is not None and organization is not None:
+    for number, _, moment, dataset, _, outcome, organization, user, _, ip, _ in rows:
+        if outcome != "success" or dataset in RESERVED_GATEWAYS:
+            continue
+        if ip is not None and user is not None and organization is not None:
             key = user, organization, ip
             known = found.get(key)
             if known is None:
@@ -214,4 +217,5 @@ def _key(person: Person) -> _Key | None:
 def _of(sql: str, asked: Sequence[_Key], *more: int) -> tuple[str, tuple[object, ...]]:
     """A statement about those people, and its parameters."""
     people = ",".join(["(?,?)"] * len(asked))
-    return sql.format(people=people), (*(each for key in asked for each in key), *more)
+    reserved = ",".join(f"'{each}'" for each in sorted(RESERVED_GATEWAYS))
+    return sql.format(people=people, reserved=reserved), (*(each for key in asked for each in key), *more)
