@@ -94,8 +94,8 @@ class Sample:
         self._actions = _weighted(range(len(_ACTIONS)), [action[2] for action in _ACTIONS])
         people, tokens = self._people(), self._tokens()
         self._actors = {
-            "web": _zipf([self._actor(person, self._browser()) for person in people]),
-            "cli": _zipf([self._actor(person, self._client()) for person in people[:80]]),
+            "web": _zipf([self._actor(person, self._browser(person)) for person in people]),
+            "cli": _zipf([self._actor(person, self._client(person)) for person in people[:80]]),
             "api": _zipf([self._actor(token, self._automation()) for token in tokens]),
         }
 
@@ -162,24 +162,30 @@ class Sample:
         who = orjson.dumps({"organization": organization, "actor": actor})[1:-1]
         return _Actor(who, b"," + orjson.dumps(origin)[1:-1])
 
-    def _browser(self) -> dict[str, Any]:
+    def _browser(self, person: dict[str, str]) -> dict[str, Any]:
         session = f"s-{self._chance.getrandbits(64):016x}"
-        return {"ip": self._address(), "user_agent": self._chance.choice(_BROWSERS), "session_id": session}
+        return {"ip": _home(person), "user_agent": self._chance.choice(_BROWSERS), "session_id": session}
 
-    def _client(self) -> dict[str, Any]:
-        return {"ip": self._address(), "user_agent": self._chance.choice(_CLIENTS)}
+    def _client(self, person: dict[str, str]) -> dict[str, Any]:
+        return {"ip": _home(person), "user_agent": self._chance.choice(_CLIENTS)}
 
     def _automation(self) -> dict[str, Any]:
         if self._chance.random() < 0.5:  # noqa: PLR2004
-            return {"ip": self._address(), "user_agent": self._chance.choice(_TOOLS)}
+            return {"ip": _address(self._chance), "user_agent": self._chance.choice(_TOOLS)}
         platform, agent = self._chance.choice(_PIPELINES)
         run = str(self._chance.getrandbits(33))
         url = f"https://ci.example.com/acme/shop/runs/{run}"
         ci = {"platform": platform, "run_id": run, "run_url": url, "repository": "acme/shop"}
-        return {"ip": self._address(), "user_agent": agent, "ci": ci}
+        return {"ip": _address(self._chance), "user_agent": agent, "ci": ci}
 
-    def _address(self) -> str:
-        return self._chance.choice(_NETWORKS).format(self._chance.randrange(1, 255))
+
+def _home(person: dict[str, str]) -> str:
+    """A person's address: the same at every gateway and with every seed, or they would be in two places at once."""
+    return _address(random.Random(person["id"]))  # noqa: S311 - repeatable on purpose
+
+
+def _address(chance: random.Random) -> str:
+    return chance.choice(_NETWORKS).format(chance.randrange(1, 255))
 
 
 def _zipf(items: list[_Actor]) -> list[_Actor]:

@@ -16,9 +16,12 @@ from auditship.settings import load
 from indexer.build import Builder
 from indexer.enrich import user_agent
 from indexer.enrich.actor import Actors
+from indexer.enrich.habits import WarmUp
 from indexer.enrich.location import Places
 from indexer.enrich.platform import Platforms
+from indexer.enrich.relays import relay_networks
 from indexer.enrich.severity import Severities
+from indexer.metrics import Metrics
 from indexer.organizations import Policies
 from indexer.pipeline import Pipeline, now_ms
 from indexer.retention import exceptions
@@ -27,6 +30,7 @@ from indexer.settings import EnrichmentSettings, IndexerSettings
 from indexer.store.contract import Expirer, Reader, Writer
 from indexer.store.select import open_expirer, open_reader, open_writer
 from indexer.upkeep import EXPIRE_INTERVAL_S, RELOAD_INTERVAL_S, Chore, Upkeep
+from indexer.whereabouts import Whereabouts
 
 GC_OBJECTS: Final = 100_000
 """How many new objects that could be in a cycle make the collector look."""
@@ -57,20 +61,32 @@ def builder_of(settings: EnrichmentSettings, places: Places, *, retention: str) 
 
 def places_of(settings: EnrichmentSettings) -> Places:
     """The location databases that a configuration names."""
-    return Places(settings.city_database, settings.asn_database, settings.cache_entries_max)
+    relays = relay_networks(settings.relay_networks)
+    return Places(settings.city_database, settings.asn_database, settings.cache_entries_max, relays=relays)
+
+
+def whereabouts_of(settings: EnrichmentSettings, reader: Reader, metrics: Metrics) -> Whereabouts | None:
+    """What tells unusual locations; none where that is not wanted, or no database tells any location."""
+    if not settings.unusual_location or not (settings.city_database or settings.asn_database):
+        return None
+    rule = WarmUp(settings.location_warm_up_days, settings.location_warm_up_events, settings.location_window_days)
+    return Whereabouts(reader, rule, relay_networks(settings.relay_networks), clock=now_ms, count=metrics.unusual)
 
 
 def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> Indexer:
-    """One worker's indexer; ``writer`` replaces the configured store's (for measurements)."""
+    """One worker's indexer; ``writer`` replaces the configured store's (for measurements), which then is not asked either."""
+    metrics = Metrics()
     places = places_of(settings.enrichment)
     builder = builder_of(settings.enrichment, places, retention=settings.store.retention)
-    writer = writer or open_writer(settings)
     reader = open_reader(settings)
+    whereabouts = whereabouts_of(settings.enrichment, reader, metrics) if writer is None else None
+    writer = writer or open_writer(settings)
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
     if expirer := open_expirer(settings):
         chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
-    return Indexer(settings, Pipeline(builder, writer), writer, reader, Upkeep(chores))
+    pipeline = Pipeline(builder, writer, whereabouts=whereabouts)
+    return Indexer(settings, pipeline, writer, reader, Upkeep(chores), metrics=metrics)
 
 
 def reread(places: Places, builder: Builder) -> list[str]:

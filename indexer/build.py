@@ -25,10 +25,12 @@ from indexer.decode import Decoded
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors
 from indexer.enrich.cache import Cache
+from indexer.enrich.habits import Origin
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Masks
 from indexer.enrich.severity import Judgement, Severities
+from indexer.watch import Unread, Watch
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
@@ -115,6 +117,10 @@ class _Origin(NamedTuple):
     actor: bytes
     """``audit.actor``, and the name of ``audit.location``."""
     location: bytes
+    person: tuple[str, str] | None
+    """Of a person: the organisation's id and the user's. None of tokens and services."""
+    whence: Origin | None
+    """What is known of the address, as far as habits go."""
     rest: bytes
     """``organization``, ``user``, ``user_agent``, ``source`` and ``related``."""
 
@@ -149,35 +155,47 @@ class Builder:
         """The entry of a line that is not to be an event, as it was decoded."""
         return reject(block, decoded if self._masks is None else self._masks(decoded, block.organizations), error)
 
-    def build(self, block: Block, decoded: Decoded) -> Entry:
-        """The entry that a line becomes: a document, or a rejected line."""
+    def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
+        """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
+
+        Raises:
+            Unread: the watch has to look its actor up first.
+        """
         if self._masks is not None:
             decoded = self._masks(decoded, block.organizations)
         if decoded.line is None:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
         try:
-            return self._event(block, decoded, decoded.line)
+            return self._event(block, decoded, decoded.line, watch)
+        except Unread:
+            raise
         except LineError as error:
             return reject(block, decoded, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the line is kept and those behind it go on
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _event(self, block: Block, decoded: Decoded, line: Line) -> Entry:
+    def _event(self, block: Block, decoded: Decoded, line: Line, watch: Watch | None) -> Entry:
         """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder."""
         resource, text, ci = line.resource, decoded.text, line.ci
         if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         moment, time_ms = _moment(line.timestamp)
         origin = self._origin(line)
-        judged = self._judgement(line, decoded)
+        judged, reason, tags = self._judgement(line, decoded), line.reason, decoded.tags
+        if watch and origin.person and origin.whence:
+            found = watch.judge(origin.person, origin.whence, time_ms, succeeded=line.status == "success")
+            if found:
+                plain = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
+                judged, tags = _judged(plain.at_least(found.least), line), tags + found.tags
+                reason = "; ".join(filter(None, (line.reason or plain.reason, found.reason)))
         identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
         offset = b"%d" % decoded.offset
         parts = [
             b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, _encode(text.decode()),
             b',"hash":"', (decoded.hash or hashlib.sha256(text).hexdigest()).encode(), b'","sequence":', offset, judged.event,
-            b',"reason":' + _encode(line.reason) if line.reason else judged.reason,
+            b',"reason":' + _encode(reason) if reason else judged.reason,
             block.log, offset, judged.level, block.audit, judged.audit,
             origin.actor, origin.location if ci is None else self._location(line, origin),
             b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms),
@@ -194,8 +212,8 @@ class Builder:
             parts += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
         if line.session_id:
             parts += b',"session":{"id":', _encode(line.session_id), b"}"
-        if decoded.tags:
-            parts += b',"tags":', _encode(decoded.tags)
+        if tags:
+            parts += b',"tags":', _encode(tags)
         parts.append(b"}")
         return Entry(identity.decode(), time_ms, block.gateway, origin.retention, b"".join(parts))
 
@@ -231,6 +249,8 @@ class Builder:
             place=place,
             actor=b',"actor":%b,"location":' % _encode(Actor(actor.type, label.text)),
             location=_encode(location_text(place, label.platform, automated)),
+            person=None if automated else (organization.id, actor.id),
+            whence=place.origin if place else None,
             rest=b'%b,"user":%b%b%b,"related":%b'
             % (
                 _encode(organization),

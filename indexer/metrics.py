@@ -8,6 +8,7 @@ Counted per block, never per line.
     auditship_indexer_lines_total{outcome}         lines: created, duplicate, rejected
     auditship_indexer_bytes_total                  uncompressed bytes of blocks that were stored
     auditship_indexer_block_seconds                from a block's first byte to its receipt
+    auditship_indexer_unusual_locations_total{tag} events by what is unusual about their location, or location_unchecked
     auditship_indexer_in_flight_bytes              uncompressed bytes under way
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from auditship.block import BlockHeader, Receipt
@@ -57,6 +58,9 @@ class Metrics:
         self._seconds: Histogram = Histogram(
             f"{name}block_seconds", "From a block's first byte to its receipt.", buckets=BUCKETS_S, registry=registry
         )
+        self._unusual: Counter = Counter(
+            f"{name}unusual_locations", "Events by what is unusual about their location.", ["tag"], registry=registry
+        )
         self._in_flight: Gauge = Gauge(
             f"{name}in_flight_bytes", "Uncompressed bytes under way.", registry=registry, multiprocess_mode="livesum"
         )
@@ -74,6 +78,11 @@ class Metrics:
         self._seconds.observe(took_s)
         if header.redelivered:
             self._redelivered.inc()
+
+    def unusual(self, counts: Mapping[str, int]) -> None:
+        """So many events of a stored block have those tags."""
+        for tag, count in counts.items():
+            self._unusual.labels(tag).inc(count)
 
     def in_flight(self, size: int) -> None:
         """So many bytes are under way now."""

@@ -22,10 +22,13 @@ from indexer.build import Block, Builder
 from indexer.decode import Decoded, decode_block
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
+from indexer.watch import Unread, Watch
+from indexer.whereabouts import Whereabouts
 
 SLICE_BYTES: Final = 256 * 1024
 """How many bytes of lines are worked on before others have their turn: some 5 ms."""
 
+_LATER: Final = Entry("", 0, "", "", b"")
 _Item = TypeVar("_Item")
 _log = logging.getLogger("auditship.indexer")
 
@@ -38,9 +41,17 @@ def now_ms() -> int:
 class Pipeline:
     """Takes blocks for one worker process."""
 
-    def __init__(self, builder: Builder, writer: Writer, *, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        writer: Writer,
+        *,
+        whereabouts: Whereabouts | None = None,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
         self._builder = builder
         self._writer = writer
+        self._whereabouts = whereabouts
         self._clock = clock
 
     async def take(self, header: BlockHeader, data: bytes, *, sender: str, organizations: frozenset[str]) -> Receipt:
@@ -56,20 +67,46 @@ class Pipeline:
             Unavailable: the store cannot take them now; send the block again, as redelivered.
         """
         block = Block.of(header, sender=sender, now_ms=self._clock(), organizations=organizations)
-        entries: list[Entry] = []
-        worked = 0
-        for decoded in decode_block(header, data):
-            entries.append(self._builder.build(block, decoded))
-            worked += len(decoded.raw)
-            if worked > SLICE_BYTES:
-                worked = 0
-                await asyncio.sleep(0)
+        watch = Watch(self._whereabouts, block.ingested_ms) if self._whereabouts else None
+        entries = await self._entries(block, header, data, watch)
         verdicts = await self._writer.append(entries, redelivered=header.redelivered)
         if refused := _refused(verdicts):
             lines = [decoded for at, decoded in enumerate(decode_block(header, data)) if at in refused]
             again = await self._reject(block, lines, refused, redelivered=header.redelivered)
             entries, verdicts = _replaced(entries, again[0]), _replaced(verdicts, again[1])
+        elif watch:
+            watch.learn()  # of nothing that was stored otherwise than judged: its tags may be gone with the document
         return _receipt(entries, verdicts)
+
+    async def close(self) -> None:
+        """Asks the store nothing any more."""
+        if self._whereabouts:
+            await self._whereabouts.close()
+
+    async def _entries(self, block: Block, header: BlockHeader, data: bytes, watch: Watch | None) -> list[Entry]:
+        """What the lines become; those whose actors have to be looked up come last, in their order, and take their places."""
+        entries: list[Entry] = []
+        waiting: list[tuple[int, Decoded]] = []
+        worked = 0
+        for decoded in decode_block(header, data):
+            try:
+                entries.append(self._builder.build(block, decoded, watch))
+            except Unread:
+                waiting.append((len(entries), decoded))
+                entries.append(_LATER)
+            worked += len(decoded.raw)
+            if worked > SLICE_BYTES:
+                worked = 0
+                await asyncio.sleep(0)
+        if watch and waiting:
+            await watch.read()
+            for at, decoded in waiting:
+                entries[at] = self._builder.build(block, decoded, watch)
+                worked += len(decoded.raw)
+                if worked > SLICE_BYTES:
+                    worked = 0
+                    await asyncio.sleep(0)
+        return entries
 
     async def _reject(
         self, block: Block, lines: Sequence[Decoded], refused: dict[int, Refused], *, redelivered: bool

@@ -41,14 +41,23 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Indexer:
     """One worker's parts and limits."""
 
-    def __init__(self, settings: IndexerSettings, pipeline: Pipeline, writer: Writer, reader: Reader, upkeep: Upkeep) -> None:
+    def __init__(
+        self,
+        settings: IndexerSettings,
+        pipeline: Pipeline,
+        writer: Writer,
+        reader: Reader,
+        upkeep: Upkeep,
+        *,
+        metrics: Metrics,
+    ) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.writer = writer
         self.reader = reader
         self.upkeep = upkeep
         self.access = Access(settings)
-        self.metrics = Metrics()
+        self.metrics = metrics
         self._in_flight_bytes = 0
 
     async def take_block(self, request: Request) -> Response:
@@ -152,6 +161,7 @@ def application(indexer: Indexer) -> Starlette:
             upkeep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await upkeep
+            await indexer.pipeline.close()
             await indexer.writer.close()
             indexer.reader.close()
 

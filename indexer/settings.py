@@ -47,6 +47,15 @@ class EnrichmentSettings(Section):
     severity_rules: FilePath | None = None
     organizations: FilePath | None = None
     """Retention, severity and privacy by organisation, as TOML."""
+    unusual_location: bool = True
+    """Whether events of people are tagged where they come from a new country or network, or after an impossible journey."""
+    location_window_days: int = Field(default=30, ge=1, le=365)
+    """New is what was not seen for so long."""
+    location_warm_up_days: int = Field(default=7, ge=0, le=365)
+    location_warm_up_events: int = Field(default=50, ge=1, le=1_000_000)
+    """Nothing is new to a person who was not seen for so many days, nor in so many events, before."""
+    relay_networks: FilePath | None = None
+    """Networks that do not tell where somebody is (VPN, satellites), as TOML, instead of the built-in ones."""
     cache_entries_max: int = Field(default=50_000, ge=100, le=10_000_000)
 
 

@@ -21,6 +21,7 @@ from msgspec.json import encode
 
 from indexer.enrich.cache import Cache
 from indexer.enrich.database import Database
+from indexer.enrich.habits import Origin
 
 UNKNOWN: Final = "Unknown"
 ADDRESS_MAX: Final = 60
@@ -55,17 +56,22 @@ class InvalidAddress(ValueError):  # noqa: N818 - a finding about the line
 
 
 class Place(Struct, frozen=True, gc=False):
-    """An address: normalised, its place for people (none where that is not known), and ``source.*``."""
+    """An address: normalised, its place for people, ``source.*``, and what habits are made of (each none if not known)."""
 
     ip: str
     text: str | None
     source: Raw
+    origin: Origin | None = None
 
 
 class Places:
-    """Looks addresses up; at most ``entries_max`` of them are remembered."""
+    """Looks addresses up; at most ``entries_max`` of them are remembered.
 
-    def __init__(self, city: Path | None, asn: Path | None, entries_max: int) -> None:
+    ``relays``: AS numbers of networks whose addresses do not tell where a person is.
+    """
+
+    def __init__(self, city: Path | None, asn: Path | None, entries_max: int, *, relays: frozenset[int] = frozenset()) -> None:
+        self._relays = relays
         self._city = Database(city) if city else None
         self._asn = Database(asn) if asn else None
         self._cache: Cache[str, Place] = Cache(entries_max)
@@ -96,9 +102,10 @@ class Places:
         geo = _geo(self._city.find(address)) if self._city else {}
         if geo:
             source["geo"] = geo
-        if self._asn and (network := _asn(self._asn.find(address))):
+        network = (self._asn and _asn(self._asn.find(address))) or {}
+        if network:
             source["as"] = network
-        return Place(ip, _text(geo, ip), Raw(encode(source)))
+        return Place(ip, _text(geo, ip), Raw(encode(source)), _origin(geo, network, self._relays))
 
 
 def location_text(place: Place | None, platform: str | None, automated: bool) -> str:
@@ -197,6 +204,28 @@ def _asn(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     name = record.get("autonomous_system_organization")
     return {"number": number, "organization": {"name": name}} if name and isinstance(name, str) else {"number": number}
+
+
+def _origin(geo: Mapping[str, Any], network: Mapping[str, Any], relays: frozenset[int]) -> Origin | None:
+    """What habits are made of; a country's centre is no place that anybody is at."""
+    country, number, city, point = (
+        geo.get("country_iso_code"),
+        network.get("number"),
+        geo.get("city_name"),
+        geo.get("location"),
+    )
+    if not isinstance(country, str):
+        country = None
+    if country is None and number is None:
+        return None
+    return Origin(
+        country.upper() if country else None,
+        geo.get("country_name", ""),
+        number,
+        network.get("organization", {}).get("name", ""),
+        (point["lat"], point["lon"]) if city and point and number not in relays else None,
+        city or "",
+    )
 
 
 def _text(geo: Mapping[str, Any], ip: str) -> str | None:

@@ -45,6 +45,11 @@ class Judgement(Struct, frozen=True, gc=False):
     perhaps: tuple[tuple[Grants, Judgement], ...] = ()
     """What it is instead, if the line grants that: has to be looked at line by line."""
 
+    def at_least(self, severity: str) -> Judgement:
+        """The same verdict, but no milder than that."""
+        number = EVENT_SEVERITY[severity]
+        return self if self.number >= number else structs.replace(self, severity=severity, number=number)
+
 
 class _File(Settings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix="AUDITSHIP_SEVERITY__")

@@ -15,10 +15,10 @@ Both sides are given all they need; nothing here reads the configuration or the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from auditship.block import gateway_name
 from auditship.errors import AuditshipError
@@ -146,6 +146,35 @@ class Segment:
     organizations: Mapping[str, int]
 
 
+Person = tuple[str, str]
+"""An organisation's id and a ``user.id`` in it, as a document spells them."""
+PEOPLE_MAX: Final = 256
+"""People that one question about sightings may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where somebody was: epoch milliseconds, degrees, and the city as the store tells it (perhaps in lower case)."""
+
+    time_ms: int
+    latitude: float
+    longitude: float
+    city: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """Where an actor's successes came from.
+
+    ``countries``: by ISO code in capitals, ``networks``: by AS number; each with the time of the first, and how many they were.
+    ``positions``: of those with a city, the first and the last in each place, the oldest first; so the latest of all is there.
+    """
+
+    countries: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    networks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    positions: Sequence[Position] = ()
+
+
 class Reader(Protocol):
     """The side of a store that finds. Calls block; a server makes them in a thread. Safe from several threads at once."""
 
@@ -163,6 +192,22 @@ class Reader(Protocol):
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
         """What an actor (by ``user.id``) did in an organisation, newest first."""
+
+    def sightings(
+        self, people: Sequence[Person], *, since_ms: int, until_ms: int, relays: Collection[int], timeout_s: float
+    ) -> dict[Person, Sightings]:
+        """Where people's successes came from, between two times; who had none is left out.
+
+        Args:
+            people: at most :data:`PEOPLE_MAX`, in ids of at most 1,024 characters (longer ones are not found).
+            since_ms: inclusive, on ``@timestamp``.
+            until_ms: exclusive.
+            relays: AS numbers of networks that do not tell where somebody is; left out of ``positions``.
+            timeout_s: how long it may take, about.
+
+        Raises:
+            Unavailable: the store cannot tell, or not in that time.
+        """
 
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first, for export: any number of them in bounded memory."""

@@ -80,7 +80,7 @@ def _row(document: dict[str, Any]) -> str:
     """One event as a row of the table, in the columns that people know."""
     audit, user = document.get("audit", {}), document.get("user", {})
     resource = audit.get("resource", {})
-    severity = audit.get("severity", "")
+    severity, reason = html.escape(audit.get("severity", "")), html.escape(document["event"].get("reason", ""))
     actor = " · ".join(filter(None, [user.get("full_name") or user.get("name"), audit.get("actor", {}).get("label")]))
     cells = [
         f'<time datetime="{html.escape(document["@timestamp"])}">{html.escape(document["@timestamp"])}</time>',
@@ -89,6 +89,6 @@ def _row(document: dict[str, Any]) -> str:
         html.escape(": ".join(filter(None, [resource.get("type"), resource.get("name") or resource.get("id")]))),
         html.escape(audit.get("location", "")),
         _STATUS.get(document["event"].get("outcome", ""), ""),
-        f'<span class="severity {html.escape(severity)}">{html.escape(severity)}</span>',
+        f'<span class="severity {severity}" title="{reason}">{severity}</span>',
     ]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -69,8 +69,8 @@ BUGS = (
     Bug(
         "ids do not depend on the line",
         "indexer/build.py",
-        'stream + offset.to_bytes(8, "big") + raw',
-        'stream + offset.to_bytes(8, "big")',
+        'hasher.update(offset.to_bytes(8, "big") + raw)',
+        'hasher.update(offset.to_bytes(8, "big"))',
     ),
     Bug(
         "failures of single items in a bulk answer are passed over",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import sys
 from collections import Counter
@@ -92,6 +93,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", type=int, default=200)
     options = parser.parse_args()
+    logging.getLogger("auditship").setLevel(logging.CRITICAL)
     fresh = random.SystemRandom()
     seeds = [options.seed] if options.seed is not None else [fresh.randrange(10**9) for _ in range(options.seeds)]
     fired: Counter[str] = Counter()

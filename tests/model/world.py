@@ -31,8 +31,7 @@ from agent.tail import Tail
 from auditship.block import Receipt, digest, first_line_digest
 from indexer.store.contract import Unavailable
 
-for each in ("auditship.agent", "auditship.indexer"):
-    logging.getLogger(each).setLevel(logging.CRITICAL)
+logging.getLogger("auditship.agent").setLevel(logging.CRITICAL)
 SETTINGS = AgentSettings.model_validate(
     {
         "state_dir": STATE,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
+
+from selftest import BUGS, ROOT
 
 TESTS = Path(__file__).parents[1]
 TABLE = (TESTS.parent / "docs" / "faults.md").read_text()
@@ -28,3 +33,8 @@ def test_every_test_that_is_named_exists() -> None:
         assert f"def {name}" in (text if file != "…" else everywhere), (file, test)
         named += bool(test)
     assert named > 40
+
+
+def test_every_bug_of_the_self_test_can_be_planted() -> None:
+    for bug in BUGS:
+        assert (ROOT / bug.file).read_text().count(bug.good) == 1, bug.name

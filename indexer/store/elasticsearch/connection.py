@@ -120,8 +120,9 @@ class Connection:
         *,
         content_type: str = JSON,
         params: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
-        """One request, one answer.
+        """One request, one answer; ``timeout_s`` instead of the configured one.
 
         Raises:
             Unavailable: no answer, or one that says "not now" (429, 5xx) or "not you" (401, 403).
@@ -130,11 +131,11 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            return self._once(method, path, body, headers, params)
+            return self._once(method, path, body, headers, params, timeout_s=timeout_s)
         except Unauthorized:
             if not self._is_renewed():
                 raise
-            return self._once(method, path, body, headers, params)
+            return self._once(method, path, body, headers, params, timeout_s=timeout_s)
 
     def _is_renewed(self) -> bool:
         """Whether another key stands in the file by now: it is used from here on."""
@@ -151,10 +152,18 @@ class Connection:
         return True
 
     def _once(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], params: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        params: Mapping[str, Any] | None,
+        *,
+        timeout_s: float | None,
     ) -> Answer:
+        client = self._client if timeout_s is None else self._client.options(request_timeout=timeout_s)
         try:
-            answer = self._client.perform_request(method, path, params=params, headers=headers, body=body)
+            answer = client.perform_request(method, path, params=params, headers=headers, body=body)
         except UnsupportedProductError:
             raise Unavailable(f"{self.where} is not Elasticsearch", "See [elasticsearch] urls.", retry_after_s=30) from None
         except ApiError as error:

@@ -11,7 +11,7 @@ time), in pages whose size follows that of the documents, so that any number of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,9 +19,10 @@ from msgspec import DecodeError, Raw, Struct, field
 from msgspec.json import Decoder, encode
 
 from indexer.settings import ElasticsearchSettings
-from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment, Unavailable
+from indexer.store.contract import Bucket, Hit, Page, Person, Query, QueryError, Segment, Sightings, Unavailable
 from indexer.store.elasticsearch.connection import Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
+from indexer.store.elasticsearch.sightings import SightingsAnswer, answer_decoder, sightings_of, sightings_question
 from indexer.store.fields import check_counted
 
 SCAN_PAGE_BYTES: Final = 4 << 20
@@ -197,6 +198,22 @@ class ElasticsearchReader:
         asked["bool"]["filter"].append({"term": {"user.id": actor}})
         body = {"query": asked, "sort": order("desc"), "size": limit, "track_total_hits": False}
         return [_hit(each) for each in self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits]
+
+    def sightings(
+        self, people: Sequence[Person], *, since_ms: int, until_ms: int, relays: Collection[int], timeout_s: float
+    ) -> dict[Person, Sightings]:
+        """Where people's successes came from, between two times; who had none is left out.
+
+        Raises:
+            Unavailable: the cluster cannot tell, or not in that time.
+        """
+        body = sightings_question(people, since_ms, until_ms, relays, timeout_s)
+        path, params = f"/{target(Query())}/_search", _COMPLETE | _ANYWHERE
+        answer = self._connection.call("POST", path, encode(body), params=params, timeout_s=timeout_s + 1)
+        found: SightingsAnswer = self._decoded(answer_decoder, answer)
+        if found.timed_out:
+            raise Unavailable(f"Elasticsearch at {self._connection.where}: looking up where people were takes too long")
+        return sightings_of(found, people)
 
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first."""

@@ -15,7 +15,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,10 +25,11 @@ from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
-from indexer.store.contract import Bucket, Hit, Page, Query, QueryError, Segment
+from indexer.store.contract import Bucket, Hit, Page, Person, Query, QueryError, Segment, Sightings
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
+from indexer.store.embedded.seen import Seen
 from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
 from indexer.store.fields import check_counted, is_folded, type_of, values
 from indexer.store.query import Bool, parse
@@ -116,6 +117,12 @@ class EmbeddedReader:
         """What an actor (by ``user.id``) did in an organisation, newest first."""
         quoted = json.dumps(actor, ensure_ascii=False)
         return self.search(Query(f"user.id:{quoted}", since_ms=since_ms, organization=organization), limit=limit).hits
+
+    def sightings(
+        self, people: Sequence[Person], *, since_ms: int, until_ms: int, relays: Collection[int], timeout_s: float
+    ) -> dict[Person, Sightings]:
+        """Where people's successes came from, between two times; who had none is left out."""
+        return Seen(self._directory, since_ms, until_ms, relays, time.monotonic() + timeout_s).of(people)
 
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first."""

@@ -4,8 +4,9 @@ Name: ``2026-11-23.30d.sqlite`` (day of arrival, retention class). Format, versi
 "AUDT"): table ``document`` with the document's JSON, compressed, as ``body`` and, for finding it, its id (16 bytes), time
 (epoch milliseconds), dataset, and some fields in lower case; table ``codec`` with the dictionary that bodies are compressed
 with (:mod:`~indexer.store.embedded.codec`); table ``words``, a full-text index over
-:data:`~indexer.store.fields.ALL_TEXT`. Columns only narrow a search; what a query means is told by
-:mod:`~indexer.store.embedded.predicate` over the body.
+:data:`~indexer.store.fields.ALL_TEXT`; table ``seen``, from which addresses actors succeeded: when first and last, how often,
+and the number of the newest such document (segments made before there was one are without). Columns only narrow a search; what
+a query means is told by :mod:`~indexer.store.embedded.predicate` over the body.
 
 Written in WAL mode and synced at each commit; readers in other processes see each commit whole and hold up nobody. A file of
 another version raises :class:`~auditship.errors.ConfigurationError`.
@@ -49,6 +50,16 @@ CREATE INDEX document_severity ON document (severity, time, id) WHERE severity <
 CREATE INDEX document_organization ON document (organization, time, id);
 CREATE INDEX document_user ON document (user, time, id);
 CREATE INDEX document_ip ON document (ip) WHERE ip IS NOT NULL;
+CREATE TABLE seen (
+    user TEXT NOT NULL,
+    organization TEXT NOT NULL,
+    ip BLOB NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (user, organization, ip)
+) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5 (text, content='', detail=none, columnsize=0, tokenize='unicode61 remove_diacritics 0');
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};

@@ -25,6 +25,7 @@ from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
 from indexer.store.embedded.row import INSERT, INSERT_WORDS, packed_id, row_of
+from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
 from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, open_to_write, segments
 
 GROUP_ENTRIES_MAX: Final = 20_000
@@ -215,6 +216,8 @@ def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Cod
         new = _insert_each(connection, [row for row, _ in made])
     connection.execute("RELEASE fast")
     connection.executemany(INSERT_WORDS, [(made[at][0][0], made[at][1]) for at in new])
+    if keeps_sightings(connection):
+        connection.executemany(INSERT_SEEN, seen_rows(made[at][0] for at in new))
     return new
 
 
