@@ -15,7 +15,7 @@ Both sides are given all they need; nothing here reads the configuration or the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
@@ -130,6 +130,18 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Hits that have become visible, and the cursor behind them: once the hits are dealt with, it is where to go on."""
+
+    hits: list[Hit]
+    cursor: str
+
+
+Known = Callable[[int, int], Mapping[int, int]]
+"""How many arrivals are known already, by second of ``event.ingested`` (epoch seconds), from one time to before another (ms)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """A span of a histogram: its first millisecond, and how many events by severity."""
 
@@ -160,6 +172,14 @@ class Reader(Protocol):
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field (an ECS name of a keyword or ip), with their counts, most first."""
+
+    def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
+        """What has become visible since a cursor, in portions; at least one, which moves the cursor even without hits.
+
+        Without a cursor it begins now, and gives none. A hit may be given again, and the caller who remembers ids passes over
+        it; ``known`` spares the store the work of giving it again. None is left out that becomes visible ``overlap_ms`` after
+        its ``event.ingested`` or sooner. Hits come in the order of their arrival, but for those that were late.
+        """
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
         """What an actor (by ``user.id``) did in an organisation, newest first."""
