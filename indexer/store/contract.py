@@ -138,7 +138,7 @@ class Arrivals:
 
 
 Known = Callable[[int, int], Mapping[int, int]]
-"""How many arrivals are known already, by second of ``event.ingested`` (epoch seconds), from one time to before another (ms)."""
+"""How many arrivals are known already, by epoch second of ``event.ingested``, from a time to before another (milliseconds)."""
 
 
 @dataclass(frozen=True, slots=True)

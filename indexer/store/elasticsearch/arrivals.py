@@ -48,8 +48,8 @@ def slices(first_ms: int, now_ms: int) -> Iterator[tuple[int, int | None]]:
 
 def counts_of(query: Query, low_ms: int, high_ms: int | None) -> dict[str, Any]:
     """How many arrived in each second between two times."""
-    by_second = {"field": "event.ingested", "interval": 1000, "min_doc_count": 1}
-    return {"query": _arrived(query, low_ms, high_ms), "size": 0, "aggs": {"spans": {"histogram": by_second}}}
+    by_second = {"field": "event.ingested", "fixed_interval": "1s", "min_doc_count": 1}
+    return {"query": _arrived(query, low_ms, high_ms), "size": 0, "aggs": {"spans": {"date_histogram": by_second}}}
 
 
 def arrivals_of(query: Query, low_ms: int, high_ms: int, after: list[Any] | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class _Severities(Struct):
 
 
 class _Span(Struct):
-    key: float
+    key: int
     doc_count: int = 0
     severities: _Severities = field(default_factory=lambda: _Severities([]))
 
@@ -188,7 +188,7 @@ class ElasticsearchReader:
         """Events over time by severity; empty buckets are left out."""
         body = {"query": question(query), "size": 0, "aggs": histogram(interval_ms)}
         spans = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
-        return [Bucket(int(span.key), {each.key: each.doc_count for each in span.severities.buckets}) for span in spans]
+        return [Bucket(span.key, {each.key: each.doc_count for each in span.severities.buckets}) for span in spans]
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field with their counts, as they are compared: names in lower case."""
@@ -238,7 +238,6 @@ class ElasticsearchReader:
 
     def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
         """What has become visible since a cursor: those seconds of arrival are read in which there is more than is known."""
-
         now_ms = time.time_ns() // 1_000_000
         since_ms = now_ms if cursor is None else since_of(cursor, now_ms)
         for low_ms, high_ms in slices(since_ms - overlap_ms, now_ms) if cursor is not None else ():
@@ -251,7 +250,7 @@ class ElasticsearchReader:
         """How many arrived, by second."""
         body = counts_of(query, low_ms, high_ms)
         found = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
-        return {int(span.key) // 1000: span.doc_count for span in found}
+        return {span.key // 1000: span.doc_count for span in found}
 
     def _arrivals(self, query: Query, low_ms: int, high_ms: int) -> Iterator[list[Hit]]:
         """What arrived between two times, in portions."""

@@ -40,7 +40,8 @@ def arrivals(
 
     Args:
         directory: the store's.
-        where: SQL that narrows the rows, with its parameters.
+        where: SQL that narrows the rows.
+        parameters: those of ``where``.
         test: decides over a body; none: the SQL did.
         cursor: where the last look ended.
 

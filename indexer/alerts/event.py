@@ -1,0 +1,128 @@
+"""What alerting reads of a document: no more than a person is told, and what it is grouped by."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec import DecodeError, Struct, field
+from msgspec.json import Decoder
+
+from auditship.line import EPOCH
+from indexer.store.contract import Hit
+
+ALERT: Final = "alert"
+"""The dataset of detections."""
+OWN_RULES: Final = "auditship.alerts."
+"""Rules of this name are what alerting itself has stored: never followed."""
+
+
+class _Event(Struct, frozen=True, gc=False):
+    ingested: str = ""
+    kind: str = ""
+    action: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    category: tuple[str, ...] | str = ()
+
+
+class _Named(Struct, frozen=True, gc=False):
+    id: str | None = None
+    name: str | None = None
+    full_name: str | None = None
+    type: str | None = None
+    label: str | None = None
+    ip: str | None = None
+
+
+_NONE: Final = _Named()
+
+
+class _Audit(Struct, frozen=True, gc=False):
+    severity: str | None = None
+    location: str | None = None
+    resource: _Named = _NONE
+    actor: _Named = _NONE
+    gateway: str | None = None
+
+
+class _Found(Struct, frozen=True, gc=False):
+    timestamp: str = field(name="@timestamp")
+    event: _Event = _Event()
+    audit: _Audit = _Audit()
+    user: _Named = _NONE
+    organization: _Named = _NONE
+    source: _Named = _NONE
+    rule: _Named = _NONE
+    host: _Named = _NONE
+
+
+_decode = Decoder(_Found).decode
+
+
+class Event(Struct, frozen=True):
+    """A document that people may have to be told of. Texts are as hostile as they came; "" is what is not there."""
+
+    id: str
+    dataset: str
+    ingested_ms: int
+    timestamp: str
+    severity: str
+    organization: str = ""
+    actor_id: str = ""
+    actor: str = ""
+    label: str = ""
+    action: str = ""
+    resource: str = ""
+    location: str = ""
+    ip: str = ""
+    outcome: str = ""
+    reason: str = ""
+    rule_id: str = ""
+    rule: str = ""
+    host: str = ""
+    is_login: bool = False
+
+
+def read(hit: Hit) -> Event | None:
+    """A hit's event; none where it is not a document of ours in its shape, or is alerting's own.
+
+    Raises:
+        DecodeError: the document does not have the types of its fields.
+    """
+    found = _decode(hit.body)
+    event, audit, user, resource = found.event, found.audit, found.user, found.audit.resource
+    if (found.rule.id or "").startswith(OWN_RULES):
+        return None
+    return Event(
+        id=hit.id,
+        dataset=hit.dataset,
+        ingested_ms=_milliseconds(event.ingested, hit.time_ms),
+        timestamp=found.timestamp,
+        severity=audit.severity or "",
+        organization=found.organization.id or "",
+        actor_id=user.id or "",
+        actor=user.full_name or user.name or user.id or "",
+        label=audit.actor.label or "",
+        action=event.action or "",
+        resource=": ".join(filter(None, [resource.type, resource.name or resource.id])),
+        location=audit.location or "",
+        ip=found.source.ip or "",
+        outcome=event.outcome or "",
+        reason=event.reason or "",
+        rule_id=found.rule.id or found.rule.name or "",
+        rule=found.rule.name or found.rule.id or "",
+        host=found.host.name or "",
+        is_login="authentication" in event.category,
+    )
+
+
+def _milliseconds(text: str, otherwise_ms: int) -> int:
+    """An RFC 3339 time."""
+    try:
+        return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, TypeError):
+        return otherwise_ms
+
+
+__all__ = ["ALERT", "OWN_RULES", "DecodeError", "Event", "read"]
