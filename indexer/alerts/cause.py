@@ -75,14 +75,12 @@ class Causes:
         return len(self._open)
 
     def take(self, events: Iterable[Event], now_ms: int) -> list[Telling]:
-        """Counts events that have arrived together; tells those causes that are new."""
+        """Counts events that have arrived together; tells those causes that are new, and what time has brought before."""
+        tellings = self.tick(now_ms)
         fresh: list[Cause] = []
         for event in events:
             key = self._key(event)
             cause = self._open.get(key)
-            if cause is not None and now_ms - cause.last_ms >= self._quiet_ms and cause.told_count == cause.count:
-                self._close(cause)  # quiet for long enough, and nobody has looked meanwhile
-                cause = None
             if cause is None:
                 cause = self._open[key] = Cause(_id(key, event), key, event, first_ms=now_ms, last_ms=now_ms)
                 self._of_kind[key[:3]] += 1
@@ -91,7 +89,7 @@ class Causes:
             cause.last_ms = max(cause.last_ms, now_ms)
             cause.event = event
             self.changed[cause.id] = cause
-        return [self._tell("alert", cause, now_ms) for cause in fresh]
+        return tellings + [self._tell("alert", cause, now_ms) for cause in fresh]
 
     def tick(self, now_ms: int) -> list[Telling]:
         """What time alone brings: growth that is due, and ends. Call it about every second."""

@@ -16,6 +16,9 @@ ALERT: Final = "alert"
 OWN_RULES: Final = "auditship.alerts."
 """Rules of this name are what alerting itself has stored: never followed."""
 
+TEXT_MAX: Final = 1000
+"""Characters of a field that are kept: more would tell nobody more."""
+
 
 class _Event(Struct, frozen=True, gc=False):
     ingested: str = ""
@@ -99,22 +102,26 @@ def read(hit: Hit) -> Event | None:
         dataset=hit.dataset,
         ingested_ms=_milliseconds(event.ingested, hit.time_ms),
         timestamp=found.timestamp,
-        severity=audit.severity or "",
-        organization=found.organization.id or "",
-        actor_id=user.id or "",
-        actor=user.full_name or user.name or user.id or "",
-        label=audit.actor.label or "",
-        action=event.action or "",
-        resource=": ".join(filter(None, [resource.type, resource.name or resource.id])),
-        location=audit.location or "",
-        ip=found.source.ip or "",
-        outcome=event.outcome or "",
-        reason=event.reason or "",
-        rule_id=found.rule.id or found.rule.name or "",
-        rule=found.rule.name or found.rule.id or "",
-        host=found.host.name or "",
+        severity=(audit.severity or "").lower(),
+        organization=_cut(found.organization.id),
+        actor_id=_cut(user.id),
+        actor=_cut(user.full_name or user.name or user.id),
+        label=_cut(audit.actor.label),
+        action=_cut(event.action),
+        resource=_cut(": ".join(filter(None, [resource.type, resource.name or resource.id]))),
+        location=_cut(audit.location),
+        ip=_cut(found.source.ip),
+        outcome=_cut(event.outcome),
+        reason=_cut(event.reason),
+        rule_id=_cut(found.rule.id or found.rule.name),
+        rule=_cut(found.rule.name or found.rule.id),
+        host=_cut(found.host.name),
         is_login="authentication" in event.category,
     )
+
+
+def _cut(text: str | None) -> str:
+    return (text or "")[:TEXT_MAX]
 
 
 def _milliseconds(text: str, otherwise_ms: int) -> int:
