@@ -18,6 +18,7 @@ from auditship.errors import AuditshipError
 
 COMMANDS: Final = {
     "agent": ("agent.command:agent", "Tail audit logs and ship them to an indexer."),
+    "alerts": ("indexer.commands.alerts:alerts", "Tell people of critical events and detections."),
     "demo": ("auditship.demo:demo", "See it all at work on this machine: gateways, agent, indexer, store."),
     "export": ("indexer.commands.export:export", "Write what the store holds to a file or to standard output."),
     "indexer": ("indexer.commands.indexer:indexer", "Receive, enrich and store what agents ship."),

@@ -14,7 +14,7 @@ from indexer.store.contract import Hit
 ALERT: Final = "alert"
 """The dataset of detections."""
 OWN_RULES: Final = "auditship.alerts."
-"""Rules of this name are what alerting itself has stored: never followed."""
+"""Rules of this name are what alerting itself has stored: nobody is told of them again."""
 
 TEXT_MAX: Final = 1000
 """Characters of a field that are kept: more would tell nobody more."""
@@ -87,16 +87,14 @@ class Event(Struct, frozen=True):
     is_login: bool = False
 
 
-def read(hit: Hit) -> Event | None:
-    """A hit's event; none where it is not a document of ours in its shape, or is alerting's own.
+def read(hit: Hit) -> Event:
+    """A hit's event.
 
     Raises:
         DecodeError: the document does not have the types of its fields.
     """
     found = _decode(hit.body)
     event, audit, user, resource = found.event, found.audit, found.user, found.audit.resource
-    if (found.rule.id or "").startswith(OWN_RULES):
-        return None
     return Event(
         id=hit.id,
         dataset=hit.dataset,

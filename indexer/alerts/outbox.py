@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,9 +36,14 @@ SCHEMA: Final = f"""
 CREATE TABLE place (feed TEXT PRIMARY KEY, cursor TEXT NOT NULL);
 CREATE TABLE seen (feed TEXT, ingested INTEGER, id TEXT, PRIMARY KEY (feed, ingested, id)) WITHOUT ROWID;
 CREATE TABLE cause (id TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE message (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, made INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE message (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    made INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
 CREATE TABLE delivery (
-    message INTEGER NOT NULL REFERENCES message (number),
+    message INTEGER NOT NULL REFERENCES message (number) ON DELETE CASCADE,
     channel TEXT NOT NULL,
     state TEXT NOT NULL,
     made INTEGER NOT NULL,
@@ -221,11 +226,8 @@ class Outbox:
     def forget(self, now_ms: int, seen_ms: int) -> None:
         """Lets go of ids older than ``seen_ms``, and of messages that were delivered a week ago."""
         self._change("DELETE FROM seen WHERE ingested < ?", seen_ms)
-        old = (
-            "SELECT number FROM message WHERE made < ? AND number NOT IN (SELECT message FROM delivery WHERE state = 'pending')"
-        )
-        self._change(f"DELETE FROM delivery WHERE message IN ({old})", now_ms - KEPT_MS)
-        self._change("DELETE FROM message WHERE made < ? AND number NOT IN (SELECT message FROM delivery)", now_ms - KEPT_MS)
+        unpending = "number NOT IN (SELECT message FROM delivery WHERE state = 'pending')"
+        self._change(f"DELETE FROM message WHERE made < ? AND {unpending}", now_ms - KEPT_MS)  # noqa: S608 - our own words
 
     def close(self) -> None:
         """Lets the file and the lock go."""
@@ -255,10 +257,10 @@ class Outbox:
                     raise
                 raise OutboxError(f"{self._path}: {error}", "Nothing is lost: it is tried again.") from None
 
-    def _one(self, sql: str, *parameters: object) -> tuple[int, ...] | None:
+    def _one(self, sql: str, *parameters: object) -> tuple[Any, ...] | None:
         return next(iter(self._all(sql, *parameters)), None)
 
-    def _all(self, sql: str, *parameters: object) -> list[tuple[int, ...]]:
+    def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return self._database.execute(sql, parameters).fetchall()
@@ -293,6 +295,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA foreign_keys = ON")
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         database.executescript(f"BEGIN;{SCHEMA}COMMIT;")

@@ -1,0 +1,66 @@
+"""Sees that somebody is told what a channel could not deliver: its fallback, with the reason; in the log; in the metrics.
+
+A message is escalated once for each channel: when it has waited for ``escalate_after_s``, or at once when the other side says
+that waiting will not help. The channel itself goes on trying. A fallback may have a fallback of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from indexer.alerts.counts import Counts
+from indexer.alerts.outbox import Delivery, Outbox
+from indexer.alerts.settings import AlertsSettings
+
+_log = logging.getLogger("auditship.alerts")
+
+
+class Escalation:
+    """Escalates.
+
+    Args:
+        settings: the channels, their fallbacks, and how long to wait.
+        outbox: where messages wait.
+        counts: what is counted.
+        wake: tells channels, by name, that there is something for them.
+    """
+
+    def __init__(self, settings: AlertsSettings, outbox: Outbox, counts: Counts, wake: Callable[[Sequence[str]], None]) -> None:
+        self._after_ms = round(settings.escalate_after_s * 1000)
+        self._fallbacks = {channel.name: channel.fallback for channel in settings.channel}
+        self._outbox = outbox
+        self._counts = counts
+        self._wake = wake
+
+    def look(self) -> None:
+        """Escalates what has waited too long, and gives up what waits for a channel that is no longer configured.
+
+        Raises:
+            OutboxError: it is tried again at the next look.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        for name in self._outbox.waiting_channels():
+            is_known = name in self._fallbacks
+            for delivery in self._outbox.overdue(name, now_ms - self._after_ms if is_known else now_ms):
+                minutes = (now_ms - delivery.made_ms) / 60_000
+                waited = f"could not deliver for {minutes:.0f} min: {delivery.reason or 'no attempt has ended'}"
+                self.helpless(delivery, waited if is_known else "is no longer configured")
+                if not is_known:
+                    self._outbox.done(delivery, "given up", "no longer configured")
+
+    def helpless(self, delivery: Delivery, reason: str) -> None:
+        """A channel cannot deliver this; somebody else is told, once."""
+        fallback = self._fallbacks.get(delivery.channel)
+        now_ms = time.time_ns() // 1_000_000
+        with self._outbox.transaction():
+            if not self._outbox.escalated(delivery):
+                return
+            if fallback is not None:
+                self._outbox.add(delivery, fallback, f"channel {delivery.channel} {reason}", now_ms)
+        self._counts.add("escalations", delivery.channel)
+        told = f"told {fallback} instead" if fallback else "and it has no fallback: nobody was told"
+        _log.error("channel %s %s, %s: %s", delivery.channel, reason, told, delivery.message.title)
+        if fallback is not None:
+            self._wake([fallback])

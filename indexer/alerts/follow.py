@@ -1,0 +1,166 @@
+"""Follows the store: what arrives becomes tellings, and the place that was reached is kept with them.
+
+Two feeds: critical events of all gateways; and detections with what agents say of themselves. Each has its cursor in the
+outbox. A portion of hits is one transaction: ids remembered, causes counted, messages posted, cursor moved. A look that finds
+nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from msgspec import DecodeError
+
+from indexer.alerts.cause import Causes, Telling
+from indexer.alerts.counts import Counts
+from indexer.alerts.event import ALERT, OWN_RULES, Event, read
+from indexer.alerts.message import time_of
+from indexer.alerts.outbox import Outbox
+from indexer.alerts.settings import AlertsSettings
+from indexer.store.contract import Arrivals, Hit, Query, Reader
+
+SOON_S: Final = 10.0
+"""How late a document may become visible and still be seen by the frequent looks: a refresh, and indexers' clocks."""
+KEEP_INTERVAL_S: Final = 5.0
+FORGET_INTERVAL_S: Final = 60.0
+AGENT: Final = "agent"
+
+_log = logging.getLogger("auditship.alerts")
+
+
+class Feed(NamedTuple):
+    """A part of what arrives: its name in the outbox, what is asked, and which of its events count."""
+
+    name: str
+    query: Query
+    is_wanted: Callable[[Event], bool]
+
+
+def feeds(settings: AlertsSettings) -> tuple[Feed, ...]:
+    """What is followed."""
+    wanted = settings.detection_severities
+
+    def is_told(event: Event) -> bool:
+        return not event.rule_id.startswith(OWN_RULES) and event.severity in (
+            wanted if event.dataset == ALERT else ("critical",)
+        )
+
+    return (
+        Feed("critical", Query(severities=("critical",)), lambda event: event.severity == "critical"),
+        Feed("own", Query(datasets=(ALERT, AGENT), severities=tuple({*wanted, "critical"})), is_told),
+    )
+
+
+class Follower:
+    """Follows a store into an outbox.
+
+    Args:
+        reader: the store.
+        outbox: where everything is kept.
+        settings: what is followed, and how patiently.
+        post: puts tellings up for delivery; called within the transaction.
+        counts: what is counted.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        outbox: Outbox,
+        settings: AlertsSettings,
+        post: Callable[[Sequence[Telling], int], None],
+        counts: Counts,
+    ) -> None:
+        self._reader = reader
+        self._outbox = outbox
+        self._settings = settings
+        self._post = post
+        self._counts = counts
+        self._feeds = feeds(settings)
+        self._cursors: dict[str, str | None] = {feed.name: outbox.cursor(feed.name) for feed in self._feeds}
+        self._kept_at = dict.fromkeys(self._cursors, -1e9)
+        self._late_at = self._forgot_at = -1e9
+        self.causes = self._loaded()
+
+    def look(self) -> None:
+        """One look at everything that is new.
+
+        Raises:
+            Unavailable: the store does not answer.
+            OutboxError: nothing was kept; the next look begins where the last good one ended.
+        """
+        began = time.monotonic()
+        is_late_due = began - self._late_at >= self._settings.late_interval_s
+        overlap_ms = round(1000 * (self._settings.late_s if is_late_due else min(SOON_S, self._settings.late_s)))
+        try:
+            for feed in self._feeds:
+                self._look_at(feed, overlap_ms)
+        except BaseException:
+            self._reload()
+            raise
+        if is_late_due:
+            self._late_at = began
+        self._counts.polled(time.monotonic() - began)
+
+    def tick(self) -> None:
+        """What time alone brings, and what can be forgotten."""
+        now_ms, now = time.time_ns() // 1_000_000, time.monotonic()
+        try:
+            if (tellings := self.causes.tick(now_ms)) or self.causes.changed:
+                with self._outbox.transaction():
+                    self._tell(tellings, now_ms)
+            if now - self._forgot_at >= FORGET_INTERVAL_S:
+                self._forgot_at = now
+                self._outbox.forget(now_ms, now_ms - round((2 * self._settings.late_s + self._settings.late_interval_s) * 1000))
+        except BaseException:
+            self._reload()
+            raise
+
+    def _look_at(self, feed: Feed, overlap_ms: int) -> None:
+        cursor = self._cursors[feed.name]
+        if cursor is None:
+            _log.info("following %s events from now on", feed.name)
+
+        def known(low_ms: int, high_ms: int) -> dict[int, int]:
+            return dict(self._outbox.seen(feed.name, low_ms, high_ms))
+
+        for arrivals in self._reader.arrivals(feed.query, cursor, known=known, overlap_ms=overlap_ms):
+            self._take(feed, arrivals, is_first=cursor is None)
+
+    def _take(self, feed: Feed, arrivals: Arrivals, *, is_first: bool) -> None:
+        now = time.monotonic()
+        if arrivals.hits or is_first or now - self._kept_at[feed.name] >= KEEP_INTERVAL_S:
+            now_ms = time.time_ns() // 1_000_000
+            events = [_read(hit) for hit in arrivals.hits]
+            with self._outbox.transaction():
+                new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])
+                wanted = [event for event in events if event.id in new and feed.is_wanted(event)]
+                self._counts.add("events", feed.name, number=len(wanted))
+                self._tell(self.causes.take(wanted, now_ms) if wanted else (), now_ms)
+                self._outbox.move(feed.name, arrivals.cursor)
+            self._kept_at[feed.name] = now
+        self._cursors[feed.name] = arrivals.cursor
+
+    def _tell(self, tellings: Sequence[Telling], now_ms: int) -> None:
+        self._outbox.keep(self.causes.changed)
+        self._post(tellings, now_ms)
+        self.causes.changed.clear()
+
+    def _reload(self) -> None:
+        """After a failure: what is in memory is what is on the disk."""
+        self._cursors = {feed.name: self._outbox.cursor(feed.name) for feed in self._feeds}
+        self.causes = self._loaded()
+
+    def _loaded(self) -> Causes:
+        return Causes(self._outbox.causes(), quiet_s=self._settings.quiet_s, update_s=self._settings.update_s)
+
+
+def _read(hit: Hit) -> Event:
+    """A hit's event; one that says so where the document cannot be read: somebody should look at it."""
+    try:
+        return read(hit)
+    except DecodeError as error:
+        reason = f"the document cannot be read: {error}"
+        return Event(hit.id, hit.dataset, hit.time_ms, time_of(hit.time_ms), "critical", reason=reason, action="unreadable")

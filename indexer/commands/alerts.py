@@ -1,0 +1,61 @@
+"""``auditship alerts``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from auditship.log import configure
+from auditship.settings import load
+from indexer.alerts.channel import Delivered
+from indexer.alerts.run import Alerts, test
+from indexer.alerts.settings import AlertsSettings
+from indexer.settings import IndexerSettings
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="The configuration file, alerts.toml.")
+@click.option("--once", is_flag=True, help="One round: tell what is new, and end.")
+@click.option("--test", "is_test", is_flag=True, help="Send a marked test message through every channel, and say how it went.")
+@click.option("--check", is_flag=True, help="Check the configuration, and end.")
+def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> None:
+    r"""Tell people of critical events and detections.
+
+    Follows the store, and delivers one message for each cause, at least once, until SIGTERM or Ctrl-C. What could not be told
+    is kept in the state directory, and told after the next start.
+
+    \b
+    auditship alerts --config /etc/auditship/alerts.toml
+    auditship alerts --config alerts.toml --test
+    auditship alerts --config alerts.toml --once
+
+    With --once and --test the status is 0 when everything was delivered, and 1 otherwise.
+    """
+    settings = load(AlertsSettings, config)
+    if is_test:
+        sys.exit(_test(settings))
+    store = load(IndexerSettings, settings.indexer_config)
+    if check:
+        for channel in settings.channel:
+            channel.secret()
+        click.echo("the configuration is good")
+        return
+    configure()
+    running = Alerts(settings, store)
+    if once:
+        running.once()
+    else:
+        running.run()
+
+
+def _test(settings: AlertsSettings) -> int:
+    """Tests every channel; 1 where one did not deliver."""
+    failed = 0
+    for name, outcome in test(settings):
+        is_good = isinstance(outcome, Delivered)
+        failed += not is_good
+        detail = outcome.detail if isinstance(outcome, Delivered) else outcome.reason
+        click.echo(f"{name}: {'delivered' if is_good else 'NOT delivered'}{f' ({detail})' if detail else ''}")
+    return 1 if failed else 0
