@@ -42,13 +42,15 @@ class Escalation:
         """
         now_ms = time.time_ns() // 1_000_000
         for name in self._outbox.waiting_channels():
-            is_known = name in self._fallbacks
-            for delivery in self._outbox.overdue(name, now_ms - self._after_ms if is_known else now_ms):
+            if name not in self._fallbacks:
+                number = self._outbox.abandon(name, "no longer configured")
+                self._counts.add("given_up", name, number=number)
+                _log.error("channel %s is no longer configured: %d messages for it are given up", name, number)
+                continue
+            for delivery in self._outbox.overdue(name, now_ms - self._after_ms):
                 minutes = (now_ms - delivery.made_ms) / 60_000
-                waited = f"could not deliver for {minutes:.0f} min: {delivery.reason or 'no attempt has ended'}"
-                self.helpless(delivery, waited if is_known else "is no longer configured")
-                if not is_known:
-                    self._outbox.done(delivery, "given up", "no longer configured")
+                reason = delivery.reason or "no attempt has ended"
+                self.helpless(delivery, f"could not deliver for {minutes:.0f} min: {reason}")
 
     def helpless(self, delivery: Delivery, reason: str) -> None:
         """A channel cannot deliver this; somebody else is told, once."""

@@ -191,6 +191,11 @@ class Outbox:
         sql = "UPDATE delivery SET state = ?, reason = ? WHERE message = ? AND channel = ?"
         self._change(sql, state, reason, delivery.number, delivery.channel)
 
+    def abandon(self, channel: str, reason: str) -> int:
+        """Gives up all that waits for a channel; how many."""
+        sql = "UPDATE delivery SET state = 'given up', reason = ? WHERE channel = ? AND state = 'pending'"
+        return self._change(sql, reason, channel)
+
     def later(self, delivery: Delivery, due_ms: int, reason: str) -> None:
         """An attempt failed; the next is due then."""
         sql = "UPDATE delivery SET attempts = attempts + 1, due = ?, reason = ? WHERE message = ? AND channel = ?"
