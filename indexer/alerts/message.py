@@ -170,8 +170,8 @@ def time_of(time_ms: int) -> str:
 
 
 def utc(text: str) -> str:
-    """A stored time in UTC; as it is where it cannot be understood."""
+    """A stored time in UTC; empty where it cannot be understood."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (ValueError, OverflowError):
-        return text
+        return ""

@@ -68,6 +68,7 @@ class ChannelSettings(Section):
 
 
 def _check_plain(url: str, *, allowed: bool) -> None:
+    """Refuses what everybody on the way could read and change."""
     if url.startswith("http:") and not is_loopback(url) and not allowed:
         raise ValueError("plain HTTP is for loopback addresses; use https, or set allow_plain = true")
 
@@ -84,7 +85,80 @@ class WebhookSettings(ChannelSettings):
         return self
 
 
-AnyChannel = WebhookSettings
+class SlackSettings(ChannelSettings):
+    """``kind = "slack"``; the secret is the incoming webhook's whole address."""
+
+    kind: Literal["slack"]
+
+
+class PagerDutySettings(ChannelSettings):
+    """``kind = "pagerduty"``; the secret is the integration's routing key."""
+
+    kind: Literal["pagerduty"]
+    url: Url = "https://events.pagerduty.com/v2/enqueue"
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> PagerDutySettings:
+        _check_plain(self.url, allowed=self.allow_plain)
+        return self
+
+
+class EmailSettings(ChannelSettings):
+    """``kind = "email"``; the secret is the password of ``user``."""
+
+    kind: Literal["email"]
+    server: HostPort
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str | None = None
+    sender: Address
+    recipients: tuple[Address, ...] = Field(min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> EmailSettings:
+        if self.tls == "none" and not is_loopback(self.server) and not self.allow_plain:
+            raise ValueError('tls = "none" is for loopback addresses; use TLS, or set allow_plain = true')
+        return self
+
+
+class SyslogSettings(ChannelSettings):
+    """``kind = "syslog"``."""
+
+    kind: Literal["syslog"]
+    server: HostPort
+    transport: Literal["udp", "tcp", "tls"] = "tls"
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> SyslogSettings:
+        if self.transport != "tls" and not is_loopback(self.server) and not self.allow_plain:
+            raise ValueError(f'transport = "{self.transport}" is for loopback addresses; use "tls", or set allow_plain = true')
+        return self
+
+
+class CommandSettings(ChannelSettings):
+    """``kind = "command"``; it has no secret, and reads its own."""
+
+    kind: Literal["command"]
+    command: tuple[str, ...] = Field(min_length=1, max_length=100)
+    """A program's absolute path, and its arguments; no shell."""
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value[0].startswith("/") or any("\0" in each for each in value):
+            raise ValueError("a program's absolute path comes first")
+        return value
+
+
+AnyChannel = Annotated[
+    WebhookSettings | SlackSettings | PagerDutySettings | EmailSettings | SyslogSettings | CommandSettings,
+    Field(discriminator="kind"),
+]
+
+
+def host_port(server: str) -> tuple[str, int]:
+    """A server's two parts."""
+    host, _, port = server.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 class AlertsSettings(Settings):

@@ -10,6 +10,7 @@ import click
 from auditship.log import configure
 from auditship.settings import load
 from indexer.alerts.channel import Delivered
+from indexer.alerts.channels import channel_of
 from indexer.alerts.run import Alerts, test
 from indexer.alerts.settings import AlertsSettings
 from indexer.settings import IndexerSettings
@@ -39,7 +40,7 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
     store = load(IndexerSettings, settings.indexer_config)
     if check:
         for channel in settings.channel:
-            channel.secret()
+            channel_of(channel)
         click.echo("the configuration is good")
         return
     configure()

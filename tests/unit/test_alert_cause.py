@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -99,7 +101,7 @@ class Machine(RuleBasedStateMachine):
             assert [telling.number for _, telling in found] == list(range(1, len(found) + 1))
             assert [telling.kind for _, telling in found].count("alert") == 1
             assert found[0][1].kind == "alert"
-            for (before_ms, before), (at_ms, after) in zip(found, found[1:], strict=False):
+            for (before_ms, before), (at_ms, after) in pairwise(found):
                 if after.kind == "growth":
                     assert at_ms - before_ms >= UPDATE_S * 1000
                     assert after.cause.count >= GROWTH * before.cause.count or at_ms - before_ms >= 86_400_000

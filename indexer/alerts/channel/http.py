@@ -84,9 +84,21 @@ def tls_of(ca_file: Path | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def connected(host: str, port: int, timeout_s: float, tls: ssl.SSLContext | None) -> Iterator[socket.socket]:
-    """A connection, which is shut at its deadline whatever is being waited for; the wait then ends with an error."""
+    """A connection, which ends at its deadline whatever is being waited for."""
     connection = socket.create_connection((host, port), timeout=timeout_s)
-    with connection.dup() as same:  # the one that TLS does not take over
+    try:
+        with cut_off(connection, timeout_s):
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_hostname=host)
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def cut_off(connection: socket.socket, timeout_s: float) -> Iterator[None]:
+    """Shuts a connection after that time: a wait for it then ends with an error, however slowly the other side drips."""
+    with connection.dup() as same:  # TLS may take the other one over
 
         def end() -> None:
             with contextlib.suppress(OSError):
@@ -96,12 +108,9 @@ def connected(host: str, port: int, timeout_s: float, tls: ssl.SSLContext | None
         timer.daemon = True
         timer.start()
         try:
-            if tls is not None:
-                connection = tls.wrap_socket(connection, server_hostname=host)
-            yield connection
+            yield
         finally:
             timer.cancel()
-            connection.close()
 
 
 def said(error: Exception) -> str:
