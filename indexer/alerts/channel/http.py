@@ -97,10 +97,16 @@ def connected(host: str, port: int, timeout_s: float, tls: ssl.SSLContext | None
 
 @contextlib.contextmanager
 def cut_off(connection: socket.socket, timeout_s: float) -> Iterator[None]:
-    """Shuts a connection after that time: a wait for it then ends with an error, however slowly the other side drips."""
+    """Shuts a connection after that time, however slowly the other side drips.
+
+    Raises:
+        TimeoutError: the time came before the end.
+    """
+    late = threading.Event()
     with connection.dup() as same:  # TLS may take the other one over
 
         def end() -> None:
+            late.set()
             with contextlib.suppress(OSError):
                 same.shutdown(socket.SHUT_RDWR)
 
@@ -109,8 +115,13 @@ def cut_off(connection: socket.socket, timeout_s: float) -> Iterator[None]:
         timer.start()
         try:
             yield
+        except Exception:
+            if not late.is_set():
+                raise
         finally:
             timer.cancel()
+    if late.is_set():
+        raise TimeoutError(f"no whole answer within {timeout_s:g} s")
 
 
 def said(error: Exception) -> str:
