@@ -15,8 +15,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from typing import Final
 
 from indexer.alerts.channel import Delivered, Later, Outcome
+
+COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "events": ("Critical documents and detections that were read.", ("feed",)),
+    "messages": ("Messages that were made.", ("kind",)),
+    "attempts": ("Attempts to deliver, by what became of them.", ("channel", "outcome")),
+    "escalations": ("Messages that a channel could not deliver in time.", ("channel",)),
+    "given_up": ("Messages that a channel never got.", ("channel",)),
+    "polls": ("Looks at the store.", ()),
+    "store_failures": ("Looks that the store did not answer.", ()),
+}
+"""Each counter's help, and its labels."""
 
 
 class Counts:

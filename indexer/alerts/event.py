@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec import DecodeError, Struct, field
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
 from auditship.line import EPOCH
@@ -13,6 +13,8 @@ from indexer.store.contract import Hit
 
 ALERT: Final = "alert"
 """The dataset of detections."""
+AGENT: Final = "agent"
+"""The dataset of what agents say of themselves."""
 OWN_RULES: Final = "auditship.alerts."
 """Rules of this name are what alerting itself has stored: nobody is told of them again."""
 
@@ -46,7 +48,11 @@ class _Audit(Struct, frozen=True, gc=False):
     location: str | None = None
     resource: _Named = _NONE
     actor: _Named = _NONE
-    gateway: str | None = None
+    extra: Raw = Raw()
+
+
+class _Extra(Struct, frozen=True, gc=False):
+    interval_s: float = 0.0
 
 
 class _Found(Struct, frozen=True, gc=False):
@@ -61,6 +67,7 @@ class _Found(Struct, frozen=True, gc=False):
 
 
 _decode = Decoder(_Found).decode
+_extra = Decoder(_Extra).decode
 
 
 class Event(Struct, frozen=True):
@@ -85,13 +92,15 @@ class Event(Struct, frozen=True):
     rule: str = ""
     host: str = ""
     is_login: bool = False
+    interval_s: float = 0.0
+    """How soon an agent promises to be heard again."""
 
 
 def read(hit: Hit) -> Event:
     """A hit's event.
 
     Raises:
-        DecodeError: the document does not have the types of its fields.
+        msgspec.DecodeError: the document does not have the types of its fields.
     """
     found = _decode(hit.body)
     event, audit, user, resource = found.event, found.audit, found.user, found.audit.resource
@@ -115,6 +124,7 @@ def read(hit: Hit) -> Event:
         rule=_cut(found.rule.name or found.rule.id),
         host=_cut(found.host.name),
         is_login="authentication" in event.category,
+        interval_s=_extra(audit.extra).interval_s if hit.dataset == AGENT and audit.extra else 0.0,
     )
 
 
@@ -128,6 +138,3 @@ def _milliseconds(text: str, otherwise_ms: int) -> int:
         return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, TypeError):
         return otherwise_ms
-
-
-__all__ = ["ALERT", "OWN_RULES", "DecodeError", "Event", "read"]

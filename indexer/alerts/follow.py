@@ -1,56 +1,60 @@
-"""Follows the store: what arrives becomes tellings, and the place that was reached is kept with them.
+"""Follows the store: what arrives becomes messages, and the place that was reached is kept with them.
 
-Two feeds: critical events of all gateways; and detections with what agents say of themselves. Each has its cursor in the
-outbox. A portion of hits is one transaction: ids remembered, causes counted, messages posted, cursor moved. A look that finds
-nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync.
+Three feeds: critical events of all gateways; detections, and what agents complain of; agents' heartbeats. Each has its cursor
+in the outbox. A portion of hits is one transaction: ids remembered, causes counted, messages posted, cursor moved. A look that
+finds nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from msgspec import DecodeError
 
-from indexer.alerts.cause import Causes, Telling
 from indexer.alerts.counts import Counts
-from indexer.alerts.event import ALERT, OWN_RULES, Event, read
-from indexer.alerts.message import time_of
+from indexer.alerts.event import AGENT, ALERT, OWN_RULES, Event, read
+from indexer.alerts.message import Message, time_of
 from indexer.alerts.outbox import Outbox
 from indexer.alerts.settings import AlertsSettings
+from indexer.alerts.watch import Watch
 from indexer.store.contract import Arrivals, Hit, Query, Reader
 
 SOON_S: Final = 10.0
 """How late a document may become visible and still be seen by the frequent looks: a refresh, and indexers' clocks."""
 KEEP_INTERVAL_S: Final = 5.0
 FORGET_INTERVAL_S: Final = 60.0
-AGENT: Final = "agent"
+HEARTBEAT_INTERVAL_S: Final = 5.0
 
 _log = logging.getLogger("auditship.alerts")
 
 
 class Feed(NamedTuple):
-    """A part of what arrives: its name in the outbox, what is asked, and which of its events count."""
+    """A part of what arrives: its name in the outbox, what is asked how often, which of its events count, and for whom."""
 
     name: str
     query: Query
+    interval_s: float
     is_wanted: Callable[[Event], bool]
+    watch: Watch
 
 
-def feeds(settings: AlertsSettings) -> tuple[Feed, ...]:
+def feeds(settings: AlertsSettings, causes: Watch, agents: Watch) -> tuple[Feed, ...]:
     """What is followed."""
     wanted = settings.detection_severities
 
     def is_told(event: Event) -> bool:
-        return not event.rule_id.startswith(OWN_RULES) and event.severity in (
-            wanted if event.dataset == ALERT else ("critical",)
-        )
+        is_own = event.rule_id.startswith(OWN_RULES)
+        return not is_own and event.severity in (wanted if event.dataset == ALERT else ("critical",))
 
+    own = Query(datasets=(ALERT, AGENT), severities=tuple(sorted({*wanted, "critical"})))
     return (
-        Feed("critical", Query(severities=("critical",)), lambda event: event.severity == "critical"),
-        Feed("own", Query(datasets=(ALERT, AGENT), severities=tuple({*wanted, "critical"})), is_told),
+        Feed("critical", Query(severities=("critical",)), 0.0, lambda event: event.severity == "critical", causes),
+        Feed("own", own, 0.0, is_told, causes),
+        Feed("agents", Query(datasets=(AGENT,)), HEARTBEAT_INTERVAL_S, lambda event: bool(event.actor_id), agents),
     )
 
 
@@ -60,8 +64,9 @@ class Follower:
     Args:
         reader: the store.
         outbox: where everything is kept.
-        settings: what is followed, and how patiently.
-        post: puts tellings up for delivery; called within the transaction.
+        settings: how patiently.
+        feeds: what is followed.
+        post: puts messages up for delivery; called within the transaction.
         counts: what is counted.
     """
 
@@ -70,19 +75,23 @@ class Follower:
         reader: Reader,
         outbox: Outbox,
         settings: AlertsSettings,
-        post: Callable[[Sequence[Telling], int], None],
+        *,
+        feeds: Sequence[Feed],
+        post: Callable[[Sequence[Message], int], None],
         counts: Counts,
     ) -> None:
         self._reader = reader
         self._outbox = outbox
         self._settings = settings
+        self._feeds = feeds
+        self._watches = list({id(feed.watch): feed.watch for feed in feeds}.values())
         self._post = post
         self._counts = counts
-        self._feeds = feeds(settings)
-        self._cursors: dict[str, str | None] = {feed.name: outbox.cursor(feed.name) for feed in self._feeds}
+        self._cursors: dict[str, str | None] = {feed.name: outbox.cursor(feed.name) for feed in feeds}
+        self._looked_at = dict.fromkeys(self._cursors, -1e9)
         self._kept_at = dict.fromkeys(self._cursors, -1e9)
         self._late_at = self._forgot_at = -1e9
-        self.causes = self._loaded()
+        self._is_stale = False
 
     def look(self) -> None:
         """One look at everything that is new.
@@ -94,37 +103,34 @@ class Follower:
         began = time.monotonic()
         is_late_due = began - self._late_at >= self._settings.late_interval_s
         overlap_ms = round(1000 * (self._settings.late_s if is_late_due else min(SOON_S, self._settings.late_s)))
-        try:
+        with self._consistent():
             for feed in self._feeds:
-                self._look_at(feed, overlap_ms)
-        except BaseException:
-            self._reload()
-            raise
+                if is_late_due or began - self._looked_at[feed.name] >= feed.interval_s:
+                    self._look_at(feed, overlap_ms)
+                    self._looked_at[feed.name] = began
         if is_late_due:
             self._late_at = began
         self._counts.polled(time.monotonic() - began)
 
     def tick(self) -> None:
-        """What time alone brings, and what can be forgotten."""
+        """What time alone brings, and what can be forgotten. After a look, so that nothing is judged by what was not read."""
         now_ms, now = time.time_ns() // 1_000_000, time.monotonic()
-        try:
-            if (tellings := self.causes.tick(now_ms)) or self.causes.changed:
+        with self._consistent():
+            if messages := [message for watch in self._watches for message in watch.tick(now_ms)]:
                 with self._outbox.transaction():
-                    self._tell(tellings, now_ms)
+                    self._keep(messages, now_ms)
             if now - self._forgot_at >= FORGET_INTERVAL_S:
                 self._forgot_at = now
-                self._outbox.forget(now_ms, now_ms - round((2 * self._settings.late_s + self._settings.late_interval_s) * 1000))
-        except BaseException:
-            self._reload()
-            raise
+                settings = self._settings
+                self._outbox.forget(now_ms, now_ms - round((2 * settings.late_s + settings.late_interval_s) * 1000))
 
     def _look_at(self, feed: Feed, overlap_ms: int) -> None:
         cursor = self._cursors[feed.name]
         if cursor is None:
             _log.info("following %s events from now on", feed.name)
 
-        def known(low_ms: int, high_ms: int) -> dict[int, int]:
-            return dict(self._outbox.seen(feed.name, low_ms, high_ms))
+        def known(low_ms: int, high_ms: int) -> Mapping[int, int]:
+            return self._outbox.seen(feed.name, low_ms, high_ms)
 
         for arrivals in self._reader.arrivals(feed.query, cursor, known=known, overlap_ms=overlap_ms):
             self._take(feed, arrivals, is_first=cursor is None)
@@ -138,23 +144,26 @@ class Follower:
                 new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])
                 wanted = [event for event in events if event.id in new and feed.is_wanted(event)]
                 self._counts.add("events", feed.name, number=len(wanted))
-                self._tell(self.causes.take(wanted, now_ms) if wanted else (), now_ms)
+                self._keep(feed.watch.take(wanted, now_ms) if wanted else (), now_ms)
                 self._outbox.move(feed.name, arrivals.cursor)
             self._kept_at[feed.name] = now
         self._cursors[feed.name] = arrivals.cursor
 
-    def _tell(self, tellings: Sequence[Telling], now_ms: int) -> None:
-        self._outbox.keep(self.causes.changed)
-        self._post(tellings, now_ms)
-        self.causes.changed.clear()
+    def _keep(self, messages: Sequence[Message], now_ms: int) -> None:
+        for watch in self._watches:
+            watch.keep()
+        self._post(messages, now_ms)
 
-    def _reload(self) -> None:
-        """After a failure: what is in memory is what is on the disk."""
-        self._cursors = {feed.name: self._outbox.cursor(feed.name) for feed in self._feeds}
-        self.causes = self._loaded()
-
-    def _loaded(self) -> Causes:
-        return Causes(self._outbox.causes(), quiet_s=self._settings.quiet_s, update_s=self._settings.update_s)
+    @contextmanager
+    def _consistent(self) -> Iterator[None]:
+        """After a failure, what is in memory is again what is on the disk."""
+        if self._is_stale:
+            self._cursors = {feed.name: self._outbox.cursor(feed.name) for feed in self._feeds}
+            for watch in self._watches:
+                watch.load()
+        self._is_stale = True
+        yield
+        self._is_stale = False
 
 
 def _read(hit: Hit) -> Event:

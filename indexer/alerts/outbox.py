@@ -106,12 +106,15 @@ class Outbox:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes within are made together, durably, or not at all.
+        """All changes within are made together, durably, or not at all; one within another is a part of it.
 
         Raises:
             OutboxError: they were not made.
         """
         with self._lock:
+            if self._database.in_transaction:
+                yield
+                return
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield

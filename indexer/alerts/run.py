@@ -7,21 +7,27 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from datetime import datetime
 from types import FrameType
 from typing import Final
 
 from auditship.errors import AuditshipError
-from indexer.alerts.cause import Telling
 from indexer.alerts.channel import Outcome
 from indexer.alerts.channels import channel_of
 from indexer.alerts.counts import Counts
 from indexer.alerts.deliver import Deliverer, Limits
 from indexer.alerts.escalate import Escalation
-from indexer.alerts.follow import Follower
-from indexer.alerts.message import Links, Message, made, message_of, time_of
+from indexer.alerts.follow import Follower, feeds
+from indexer.alerts.message import Links, made, time_of
+from indexer.alerts.metrics import Metrics
 from indexer.alerts.outbox import Outbox, OutboxError
-from indexer.alerts.settings import AlertsSettings, AnyChannel
+from indexer.alerts.post import Post
+from indexer.alerts.settings import AlertsSettings
+from indexer.alerts.silence import OWN_ORGANIZATION, Agent
+from indexer.alerts.trouble import StoreTrouble
+from indexer.alerts.watch import AgentWatch, CauseWatch
+from indexer.commands.status import agents_of
 from indexer.settings import IndexerSettings
 from indexer.store.contract import QueryError, Reader, Unavailable
 from indexer.store.select import open_reader
@@ -51,22 +57,44 @@ class Alerts:
         ConfigurationError: the state directory is in use or cannot be used, or a secret cannot be read.
     """
 
-    def __init__(self, settings: AlertsSettings, store: IndexerSettings) -> None:
+    def __init__(self, settings: AlertsSettings, store: IndexerSettings, *, once: bool = False) -> None:
         self._settings = settings
         self._poll_s = settings.poll_interval_s or POLL_S[store.store.kind]
-        self._links = Links(settings.page_url, settings.kibana_url)
-        self.counts = Counts()
         channels = [(each, channel_of(each)) for each in settings.channel]
+        self.counts = Counts()
         self.outbox = Outbox(settings.state_dir, pending_max=settings.pending_max)
+        self._post = Post(settings.channel, self.outbox, self.counts)
+        self._escalation = Escalation(settings, self.outbox, self.counts, self._post.wake)
         limits = Limits(settings.retry_interval_max_s, settings.give_up_after_s)
-        self._escalation = Escalation(settings, self.outbox, self.counts, self._wake)
-        self.deliverers = [
-            Deliverer(each, channel, outbox=self.outbox, counts=self.counts, limits=limits, helpless=self._escalation.helpless)
-            for each, channel in channels
-        ]
+        for each, channel in channels:
+            helpless = self._escalation.helpless
+            deliverer = Deliverer(each, channel, outbox=self.outbox, counts=self.counts, limits=limits, helpless=helpless)
+            self._post.deliverers.append(deliverer)
         self._reader: Reader = open_reader(store)
-        self.follower = Follower(self._reader, self.outbox, settings, self._post, self.counts)
+        self._causes = CauseWatch(self.outbox, settings, Links(settings.page_url, settings.kibana_url))
+        self._agents = AgentWatch(self.outbox, settings, grace_s=0 if once else settings.silent_after_s)
+        self._follower = Follower(
+            self._reader,
+            self.outbox,
+            settings,
+            feeds=feeds(settings, self._causes, self._agents),
+            post=self._post.put,
+            counts=self.counts,
+        )
+        self._store = StoreTrouble(settings.silent_after_s)
+        self._metrics = None if once or settings.metrics_listen is None else self._pages(settings.metrics_listen)
+        self._is_seeded = self.outbox.cursor("agents") is not None
         self._stopping = threading.Event()
+
+    def _pages(self, listen: str) -> Metrics:
+        return Metrics(
+            listen,
+            self.counts,
+            self.outbox,
+            channels=[channel.name for channel in self._settings.channel],
+            open_causes=lambda: len(self._causes),
+            is_ready=lambda: not self._store.reason,
+        )
 
     def run(self) -> None:
         """Runs until a signal, then delivers what is due for as long as it may."""
@@ -74,11 +102,11 @@ class Alerts:
         follower = threading.Thread(target=self._guarded, args=(failures,), name="follower", daemon=True)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        for thread in (*self.deliverers, follower):
+        for thread in (*self._post.deliverers, follower):
             thread.start()
         while follower.is_alive():
             follower.join(SIGNAL_WAIT_S)
-        self._end()
+        self._end(self._settings.shutdown_timeout_s)
         if failures:
             raise failures[0]
 
@@ -89,19 +117,12 @@ class Alerts:
             UndeliveredError: something could not be delivered; it stays in the outbox for the next time.
             Unavailable: the store does not answer.
         """
-        self.follower.look()
-        self.follower.tick()
-        self._escalation.look()
-        for deliverer in self.deliverers:
-            deliverer.end()
+        self._look()
+        self._tick()
+        for deliverer in self._post.deliverers:
             deliverer.start()
-        deadline = time.monotonic() + ONCE_S_MAX
-        for deliverer in self.deliverers:
-            deliverer.join(max(deadline - time.monotonic(), 0))
-        waiting = {each.settings.name: self.outbox.pending(each.settings.name) for each in self.deliverers}
-        self._close()
-        if left := ", ".join(f"{number} for {name}" for name, number in waiting.items() if number):
-            raise UndeliveredError(f"not everything was told: {left} still waiting", "The next round tries again.")
+        if left := self._end(ONCE_S_MAX):
+            raise UndeliveredError(f"not everything was told: {left} messages still wait", "The next round tries again.")
 
     def _guarded(self, failures: list[BaseException]) -> None:
         """The follower's thread; what ends it is the main thread's to raise."""
@@ -112,43 +133,55 @@ class Alerts:
 
     def _follow(self) -> None:
         ticked_at = -1e9
-        trouble = ""
         while not self._stopping.is_set():
             began = time.monotonic()
             wait_s = self._poll_s
             try:
-                self.follower.look()
+                self._look()
                 if began - ticked_at >= TICK_S:
                     ticked_at = began
-                    self.follower.tick()
-                    self._escalation.look()
-                if trouble:
-                    _log.info("the store answers again")
-                trouble = ""
+                    self._tick()
             except (Unavailable, QueryError, OutboxError) as error:
-                self.counts.add("store_failures")
-                if trouble != error.what:
-                    _log.error("%s; tried again until it works", error.what)
-                trouble, wait_s = error.what, max(STORE_RETRY_S, wait_s)
+                self._failed(error)
+                wait_s = max(STORE_RETRY_S, wait_s)
             self._stopping.wait(max(wait_s - (time.monotonic() - began), 0.0))
 
-    def _post(self, tellings: Sequence[Telling], now_ms: int) -> None:
-        for telling in tellings:
-            self._put(message_of(telling, self._links), now_ms)
+    def _look(self) -> None:
+        if not self._is_seeded:
+            self._seed()
+        self._follower.look()
+        if self._store.reason:
+            _log.info("works again")
+            now_ms = time.time_ns() // 1_000_000
+            self._post.put(self._store.answered(now_ms), now_ms)
 
-    def _put(self, message: Message, now_ms: int) -> None:
-        """Puts a message up for the channels that it is for."""
-        self.counts.add("messages", message.kind)
-        names = [each.name for each in self._settings.channel if is_for(each, message)]
-        for name in self.outbox.post(message, names, now_ms):
-            _log.error("channel %s: too much is waiting, given up: %s", name, message.title)
-            self.counts.given_up(name)
-        self._wake(names)
+    def _tick(self) -> None:
+        self._follower.tick()
+        self._escalation.look()
 
-    def _wake(self, names: Sequence[str]) -> None:
-        for deliverer in self.deliverers:
-            if deliverer.settings.name in names:
-                deliverer.wake()
+    def _failed(self, error: AuditshipError) -> None:
+        """The store or the outbox does not work now."""
+        self.counts.add("store_failures")
+        self._agents.could_not_read()
+        if self._store.reason != error.what:
+            _log.error("%s; tried again until it works", error.what)
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            self._post.put(self._store.failed(error.what, now_ms), now_ms)
+            self._escalation.look()
+        except OutboxError as again:
+            _log.error("%s", again.what)
+
+    def _seed(self) -> None:
+        """At the very first start, agents that were heard of within a day are known: they may be silent already."""
+        now_ms = time.time_ns() // 1_000_000
+        found = {}
+        for agent in agents_of(self._reader, now_ms):
+            heard_ms = round(datetime.fromisoformat(agent.heard).timestamp() * 1000) if agent.heard else 0
+            if heard_ms:
+                found[agent.id] = Agent(agent.name, heard_ms, 0.0, is_stopped=agent.state == "stopped")
+        self._agents.seed(found)
+        self._is_seeded = True
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """The first signal ends in order; a second one at once."""
@@ -156,34 +189,22 @@ class Alerts:
         signal.signal(number, signal.SIG_DFL)
         self._stopping.set()
 
-    def _end(self) -> None:
-        for deliverer in self.deliverers:
+    def _end(self, timeout_s: float) -> int:
+        """Delivers what is due, for so long; returns how many messages are left."""
+        for deliverer in self._post.deliverers:
             deliverer.end()
-        deadline = time.monotonic() + self._settings.shutdown_timeout_s
-        for deliverer in self.deliverers:
+        deadline = time.monotonic() + timeout_s
+        for deliverer in self._post.deliverers:
             deliverer.join(max(deadline - time.monotonic(), 0))
-        left = sum(self.outbox.pending(each.settings.name) for each in self.deliverers)
+        left = sum(self.outbox.pending(each.name) for each in self._settings.channel)
         if left:
             _log.warning("%d messages are still to be told; the next start tells them", left)
-        self._close()
-
-    def _close(self) -> None:
-        if not any(deliverer.is_alive() for deliverer in self.deliverers):
+        if self._metrics is not None:
+            self._metrics.close()
+        if not any(deliverer.is_alive() for deliverer in self._post.deliverers):
             self.outbox.close()
         self._reader.close()
-
-
-def is_for(channel: AnyChannel, message: Message) -> bool:
-    """Whether a message goes through a channel."""
-    if channel.only_escalations:
-        return False
-    is_own = message.organization in ("", OWN_ORGANIZATION)
-    is_theirs = not channel.organizations or (not is_own and message.organization in channel.organizations)
-    return is_theirs and message.severity in channel.severities
-
-
-OWN_ORGANIZATION: Final = "auditship"
-"""Whose events are those of agents and of auditship itself."""
+        return left
 
 
 def test(settings: AlertsSettings) -> Iterator[tuple[str, Outcome]]:

@@ -44,7 +44,7 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
         click.echo("the configuration is good")
         return
     configure()
-    running = Alerts(settings, store)
+    running = Alerts(settings, store, once=once)
     if once:
         running.once()
     else:

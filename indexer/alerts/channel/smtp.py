@@ -90,11 +90,14 @@ class Smtp:
                 if self._tls == "implicit":
                     connection = self._context.wrap_socket(connection, server_hostname=self._host)
                 server = _Server(self._host, self._port, connection)
-                if self._tls == "starttls":
-                    server.starttls(context=self._context)
-                yield server
-                with suppress(smtplib.SMTPException, OSError):  # it has been taken by now
-                    server.quit()
+                try:
+                    if self._tls == "starttls":
+                        server.starttls(context=self._context)
+                    yield server
+                    with suppress(smtplib.SMTPException, OSError):  # it has been taken by now
+                        server.quit()
+                finally:
+                    server.close()  # TLS has taken the connection over
         finally:
             connection.close()
 
