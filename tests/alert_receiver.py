@@ -2,7 +2,8 @@
 
     python tests/alert_receiver.py PORT FILE
 
-The file gets a line of JSON for each POST: its path, its headers of ours, its body, and the monotonic time of its arrival.
+A path of ``/refused`` is answered with 410. The file gets a line of JSON for each POST: its path, its headers of ours, its
+body, and the monotonic time of its arrival.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def serve(port: int, path: str) -> None:
             with lock:
                 os.write(file, note.encode() + b"\n")
                 os.fsync(file)
-            self.send_response(200)
+            self.send_response(410 if self.path == "/refused" else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -50,11 +50,12 @@ def feeds(settings: AlertsSettings, causes: Watch, agents: Watch) -> tuple[Feed,
         is_own = event.rule_id.startswith(OWN_RULES)
         return not is_own and event.severity in (wanted if event.dataset == ALERT else ("critical",))
 
+    heartbeats_s = min(HEARTBEAT_INTERVAL_S, settings.silent_after_s / 4)
     own = Query(datasets=(ALERT, AGENT), severities=tuple(sorted({*wanted, "critical"})))
     return (
         Feed("critical", Query(severities=("critical",)), 0.0, lambda event: event.severity == "critical", causes),
         Feed("own", own, 0.0, is_told, causes),
-        Feed("agents", Query(datasets=(AGENT,)), HEARTBEAT_INTERVAL_S, lambda event: bool(event.actor_id), agents),
+        Feed("agents", Query(datasets=(AGENT,)), heartbeats_s, lambda event: bool(event.actor_id), agents),
     )
 
 
