@@ -24,7 +24,7 @@ _OPTIONS = (
     click.option("--until", type=When(), help="Before then."),
     click.option("--severity", "severities", multiple=True, type=click.Choice(["info", "warning", "critical"])),
     click.option(
-        "--dataset", "datasets", multiple=True, help="A gateway, or: rejected, agent, alert. All gateways unless given."
+        "--dataset", "datasets", multiple=True, help="A gateway, or: rejected, agent, alert, access. All gateways unless given."
     ),
     click.option("--organization", help="An organisation's id."),
     click.option("--actor", help="A person's or token's id, name or e-mail."),
