@@ -21,6 +21,7 @@ from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
 from indexer.organizations import Policies
 from indexer.pipeline import Pipeline, now_ms
+from indexer.record import ORGANIZATION, Maker
 from indexer.retention import exceptions
 from indexer.server import Indexer, application
 from indexer.settings import EnrichmentSettings, IndexerSettings
@@ -70,7 +71,8 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
     if expirer := open_expirer(settings):
         chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
-    return Indexer(settings, Pipeline(builder, writer), writer, reader, Upkeep(chores))
+    maker = Maker(policies.retention(ORGANIZATION))
+    return Indexer(settings, Pipeline(builder, writer), writer, reader, upkeep=Upkeep(chores), maker=maker)
 
 
 def reread(places: Places, builder: Builder) -> list[str]:

@@ -9,6 +9,7 @@ Counted per block, never per line.
     auditship_indexer_bytes_total                  uncompressed bytes of blocks that were stored
     auditship_indexer_block_seconds                from a block's first byte to its receipt
     auditship_indexer_in_flight_bytes              uncompressed bytes under way
+    auditship_indexer_unrecorded_total             searches that could not be recorded when they were answered
 """
 
 from __future__ import annotations
@@ -57,9 +58,14 @@ class Metrics:
         self._seconds: Histogram = Histogram(
             f"{name}block_seconds", "From a block's first byte to its receipt.", buckets=BUCKETS_S, registry=registry
         )
+        self._unrecorded: Counter = Counter(f"{name}unrecorded", "Searches that could not be recorded.", registry=registry)
         self._in_flight: Gauge = Gauge(
             f"{name}in_flight_bytes", "Uncompressed bytes under way.", registry=registry, multiprocess_mode="livesum"
         )
+
+    def unrecorded(self) -> None:
+        """A search could not be recorded."""
+        self._unrecorded.inc()
 
     def answered(self, status: int) -> None:
         """A block was answered."""

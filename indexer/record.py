@@ -105,7 +105,9 @@ class Maker:
     def entry(self, access: Access, now_ms: int, *, dataset: str = ACCESS, more: Mapping[str, Any] | None = None) -> Entry:
         """The entry of an access; ``more`` is laid over its document's top level."""
         who, number = access.who, next(self._numbers)
-        details = {name: _short(value) for name, value in (who.more | access.details).items() if value not in (None, "", ())}
+        details = {
+            name: _short(value) for name, value in ({**who.more, **access.details}).items() if value not in (None, "", ())
+        }
         moment = (EPOCH + timedelta(milliseconds=now_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         original = encode({"timestamp": moment, "actor": who.id, "action": access.action, **details})
         identity = document_id(now_ms, self._stream, number, original)

@@ -84,8 +84,8 @@ class Query:
     """What is looked for: Lucene syntax over the ECS names, and the everyday filters. All of them must hold.
 
     ``since_ms`` is inclusive, ``until_ms`` exclusive, on ``@timestamp``. ``datasets`` names the kinds of document: none
-    means every gateway's events, which leaves out ``rejected``, ``alert``, ``agent`` and ``access``. Text filters compare exactly but
-    without regard to case.
+    means every gateway's events, which leaves out ``rejected``, ``alert``, ``agent`` and ``access``. Text filters compare
+    exactly but without regard to case.
     """
 
     text: str = ""

@@ -13,6 +13,8 @@ from stores import NOW_MS, Store
 
 from indexer import web
 from indexer.access import Access, token_hash
+from indexer.record import Maker
+from indexer.recorder import Recorder
 from indexer.settings import IndexerSettings, ReaderEntry
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
@@ -25,10 +27,20 @@ def ask(folder: Path, path: str, token: str, query: str = "") -> Response:
         ReaderEntry(name=name, token_sha256=token_hash(name), organizations=(organization,) if organization else ())
         for name, organization in TOKENS.items()
     )
-    handlers = dict(web.routes(EmbeddedReader(folder, lambda: NOW_MS), Access(IndexerSettings(readers=readers))))
+    access = Access(IndexerSettings(readers=readers))
     headers = [(b"authorization", f"Bearer {token}".encode())]
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": query.encode()}
-    return asyncio.run(handlers[path](Request(scope)))  # type: ignore[arg-type]
+
+    async def answer() -> Response:
+        writer = EmbeddedWriter(folder, lambda: NOW_MS)
+        recorder = Recorder(writer, Maker("30d"), lambda: None)
+        handlers = dict(web.routes(EmbeddedReader(folder, lambda: NOW_MS), access, recorder))
+        try:
+            return await handlers[path](Request(scope))
+        finally:
+            await writer.close()
+
+    return asyncio.run(answer())
 
 
 def test_a_reader_sees_the_events_of_its_organizations_whatever_it_asks(tmp_path: Path) -> None:
