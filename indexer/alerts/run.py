@@ -7,7 +7,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import FrameType
 from typing import Final
@@ -84,7 +84,7 @@ class Alerts:
         self._store = StoreTrouble(settings.silent_after_s)
         self._metrics = None if once or settings.metrics_listen is None else self._pages(settings.metrics_listen)
         self._is_seeded = self.outbox.cursor("agents") is not None
-        self._stopping = threading.Event()
+        self._stopping, self._hung_up = threading.Event(), threading.Event()
 
     def _pages(self, listen: str) -> Metrics:
         return Metrics(
@@ -96,19 +96,33 @@ class Alerts:
             is_ready=lambda: not self._store.reason,
         )
 
-    def run(self) -> None:
-        """Runs until a signal, then delivers what is due for as long as it may."""
+    def run(self, is_good: Callable[[], bool] = lambda: True) -> bool:
+        """Runs until a signal, then delivers what is due for as long as it may.
+
+        Args:
+            is_good: whether the configuration as it is now could be used; asked at SIGHUP.
+
+        Returns:
+            Whether the program is to begin again, with another configuration.
+        """
         failures: list[BaseException] = []
         follower = threading.Thread(target=self._guarded, args=(failures,), name="follower", daemon=True)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         for thread in (*self._post.deliverers, follower):
             thread.start()
+        is_again = False
         while follower.is_alive():
             follower.join(SIGNAL_WAIT_S)
+            if self._hung_up.is_set():
+                self._hung_up.clear()
+                if is_again := is_good():
+                    self._stopping.set()
         self._end(self._settings.shutdown_timeout_s)
         if failures:
             raise failures[0]
+        return is_again
 
     def once(self) -> None:
         """One round: what is there is read, and delivered.
@@ -188,6 +202,11 @@ class Alerts:
         del frame
         signal.signal(number, signal.SIG_DFL)
         self._stopping.set()
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        """A reload is wished for; the main thread sees to it."""
+        del number, frame
+        self._hung_up.set()
 
     def _end(self, timeout_s: float) -> int:
         """Delivers what is due, for so long; returns how many messages are left."""

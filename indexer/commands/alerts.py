@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 
 import click
 
+from auditship.errors import AuditshipError
 from auditship.log import configure
 from auditship.settings import load
 from indexer.alerts.channel import Delivered
@@ -14,6 +17,8 @@ from indexer.alerts.channels import channel_of
 from indexer.alerts.run import Alerts, test
 from indexer.alerts.settings import AlertsSettings
 from indexer.settings import IndexerSettings
+
+_log = logging.getLogger("auditship.alerts")
 
 
 @click.command()
@@ -25,7 +30,8 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
     r"""Tell people of critical events and detections.
 
     Follows the store, and delivers one message for each cause, at least once, until SIGTERM or Ctrl-C. What could not be told
-    is kept in the state directory, and told after the next start.
+    is kept in the state directory, and told after the next start. SIGHUP reads the configuration again; a bad one is told, and
+    the old one kept.
 
     \b
     auditship alerts --config /etc/auditship/alerts.toml
@@ -39,16 +45,34 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
         sys.exit(_test(settings))
     store = load(IndexerSettings, settings.indexer_config)
     if check:
-        for channel in settings.channel:
-            channel_of(channel)
+        _check(settings)
         click.echo("the configuration is good")
         return
     configure()
     running = Alerts(settings, store, once=once)
     if once:
         running.once()
-    else:
-        running.run()
+    elif running.run(lambda: _is_good(config)):
+        os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+
+def _check(settings: AlertsSettings) -> None:
+    """Makes every channel, which reads its secrets and certificates."""
+    for channel in settings.channel:
+        channel_of(channel)
+
+
+def _is_good(config: Path | None) -> bool:
+    """Whether what the configuration says now could be used; told, if it could not."""
+    try:
+        settings = load(AlertsSettings, config)
+        load(IndexerSettings, settings.indexer_config)
+        _check(settings)
+    except AuditshipError as error:
+        _log.error("not reloaded, everything goes on as before: %s", error)
+        return False
+    _log.info("the configuration is good; beginning again with it")
+    return True
 
 
 def _test(settings: AlertsSettings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sqlite3
 import urllib.error
@@ -168,6 +169,23 @@ def test_what_it_counts_can_be_asked_for(world: Alerting) -> None:
     world.until(lambda: all(line in page("/metrics") for line in wanted))
     with pytest.raises(urllib.error.HTTPError):
         page("/elsewhere")
+
+
+def test_a_hang_up_reads_the_configuration_again_and_keeps_the_old_one_if_it_is_bad(world: Alerting) -> None:
+    world.configure(LIVE)
+    world.receive("live")
+    world.receive("spare")
+    running = world.started()
+    world.configure(LIVE + "colour = 1\n")
+    running.send_signal(signal.SIGHUP)
+    world.until(lambda: "not reloaded, everything goes on as before" in world.said())
+    world.configure(LIVE + SPARE)
+    running.send_signal(signal.SIGHUP)
+    world.until(lambda: "beginning again with it" in world.said())
+    world.store.append([critical(1)])
+    world.await_told(1, "spare")
+    assert len(world.received("live")) == 1
+    assert world.stop(running) == 0
 
 
 def test_messages_are_for_nobody_elses_eyes(world: Alerting) -> None:
