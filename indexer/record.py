@@ -82,6 +82,8 @@ class Access(Struct, frozen=True):
     kind: tuple[str, str] = ("database", "access")
     """``event.category`` and ``event.type``."""
     resource: str = "audit_log"
+    reason: str | None = None
+    event_kind: Literal["event", "alert"] = "event"
 
 
 class Maker:
@@ -115,7 +117,7 @@ class Maker:
             timestamp=moment,
             event=Event(
                 id=identity,
-                kind="event",
+                kind=access.event_kind,
                 created=moment,
                 ingested=moment,
                 original=original.decode(),
@@ -128,6 +130,7 @@ class Maker:
                 type=access.kind[1:],
                 outcome="success",
                 severity=EVENT_SEVERITY[access.severity],
+                reason=access.reason,
             ),
             log=Log(
                 offset=number, file=Raw(encode({"path": f"auditship {access.action.partition('.')[2]}"})), level=access.severity
@@ -183,11 +186,21 @@ def recorded(settings: IndexerSettings, access: Access) -> bool:
 async def _write(settings: IndexerSettings, access: Access) -> str:
     """Why it was refused; empty when it is written."""
     with _as_owner(settings):
-        writer = open_writer(settings)
-        try:
-            return await write(writer, [Maker.of(settings).entry(access, time.time_ns() // 1_000_000)])
-        finally:
-            await writer.close()
+        return await store(settings, Maker.of(settings).entry(access, time.time_ns() // 1_000_000))
+
+
+async def store(settings: IndexerSettings, entry: Entry) -> str:
+    """Writes one entry into a configuration's store; why it was refused, empty when it is written.
+
+    Raises:
+        AuditshipError: the store takes nothing now, or may not be written.
+        TimeoutError: it does not answer.
+    """
+    writer = open_writer(settings)
+    try:
+        return await write(writer, [entry])
+    finally:
+        await writer.close()
 
 
 async def write(writer: Writer, entries: list[Entry]) -> str:

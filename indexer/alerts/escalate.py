@@ -1,4 +1,4 @@
-"""Sees that somebody is told what a channel could not deliver: its fallback, with the reason; in the log; in the metrics.
+"""Sees that somebody is told what a channel could not deliver: its fallback, with the reason; the log, the metrics, the store.
 
 A message is escalated once for each channel: when it has waited for ``escalate_after_s``, or at once when the other side says
 that waiting will not help. The channel itself goes on trying. A fallback may have a fallback of its own.
@@ -25,14 +25,24 @@ class Escalation:
         outbox: where messages wait.
         counts: what is counted.
         wake: tells channels, by name, that there is something for them.
+        witness: puts it on record: the channel, the reason, and who was told instead.
     """
 
-    def __init__(self, settings: AlertsSettings, outbox: Outbox, counts: Counts, wake: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        settings: AlertsSettings,
+        outbox: Outbox,
+        counts: Counts,
+        *,
+        wake: Callable[[Sequence[str]], None],
+        witness: Callable[[str, str, str | None], None],
+    ) -> None:
         self._after_ms = round(settings.escalate_after_s * 1000)
         self._fallbacks = {channel.name: channel.fallback for channel in settings.channel}
         self._outbox = outbox
         self._counts = counts
         self._wake = wake
+        self._witness = witness
 
     def look(self) -> None:
         """Escalates what has waited too long, and gives up what waits for a channel that is no longer configured.
@@ -64,5 +74,6 @@ class Escalation:
         self._counts.add("escalations", delivery.channel)
         told = f"told {fallback} instead" if fallback else "and it has no fallback: nobody was told"
         _log.error("channel %s %s, %s: %s", delivery.channel, reason, told, delivery.message.title)
+        self._witness(delivery.channel, reason, fallback)
         if fallback is not None:
             self._wake([fallback])

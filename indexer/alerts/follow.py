@@ -23,7 +23,7 @@ from indexer.alerts.settings import AlertsSettings
 from indexer.alerts.watch import Watch
 from indexer.store.contract import Arrivals, Hit, Query, Reader
 
-SOON_S: Final = 10.0
+SOON_S: Final = 60.0
 """How late a document may become visible and still be seen by the frequent looks: a refresh, and indexers' clocks."""
 KEEP_INTERVAL_S: Final = 5.0
 FORGET_INTERVAL_S: Final = 60.0

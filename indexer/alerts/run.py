@@ -27,6 +27,7 @@ from indexer.alerts.settings import AlertsSettings
 from indexer.alerts.silence import OWN_ORGANIZATION, Agent
 from indexer.alerts.trouble import StoreTrouble
 from indexer.alerts.watch import AgentWatch, CauseWatch
+from indexer.alerts.witness import Witness
 from indexer.commands.status import agents_of
 from indexer.settings import IndexerSettings
 from indexer.store.contract import QueryError, Reader, Unavailable
@@ -64,7 +65,9 @@ class Alerts:
         self.counts = Counts()
         self.outbox = Outbox(settings.state_dir, pending_max=settings.pending_max)
         self._post = Post(settings.channel, self.outbox, self.counts)
-        self._escalation = Escalation(settings, self.outbox, self.counts, self._post.wake)
+        self._escalation = Escalation(
+            settings, self.outbox, self.counts, wake=self._post.wake, witness=Witness(store).undelivered
+        )
         limits = Limits(settings.retry_interval_max_s, settings.give_up_after_s)
         for each, channel in channels:
             helpless = self._escalation.helpless

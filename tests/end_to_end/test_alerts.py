@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sqlite3
@@ -15,6 +16,8 @@ import pytest
 from alerting import Alerting, critical, now_ms
 from product import free_port
 from sample_entries import entry, utc
+
+from indexer.store.contract import Query
 
 WEBHOOK = '[[channel]]\nname = "{0}"\nkind = "webhook"\nurl = "http://127.0.0.1:{{{0}}}/"\ntimeout_s = 2\n'
 LIVE, DEAD, SPARE = (WEBHOOK.format(name) for name in ("live", "dead", "spare"))
@@ -221,6 +224,11 @@ def test_a_message_that_is_refused_is_not_tried_again_and_its_fallback_is_told_a
     with closing(sqlite3.connect(world.home / "state" / "outbox.sqlite")) as outbox:
         states = dict(outbox.execute("SELECT channel, state FROM delivery"))
     assert states == {"dead": "refused", "spare": "delivered"}
+    world.until(lambda: world.store.reader.count(Query(datasets=("alert",))) == 1)
+    (hit,) = world.store.reader.search(Query(datasets=("alert",))).hits
+    document = json.loads(hit.body)
+    assert document["rule"]["id"] == "auditship.alerts.undelivered"
+    assert document["event"]["reason"].startswith("channel dead refused: answered 410")
 
 
 @pytest.mark.parametrize(
