@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import random
 import socket
 import subprocess
 import tempfile
@@ -178,7 +179,7 @@ def sweep() -> None:
 
 
 def _free_port(first: int, taken: set[int]) -> int:
-    for port in range(first, first + 90):
+    for port in random.sample(range(first, first + 90), 90):  # by chance: others on this machine may look at the same moment
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
