@@ -68,6 +68,8 @@ class Deliverer(threading.Thread):
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._failures = 0
+        self._unmarked: dict[int, Outcome] = {}
+        """What became of messages that the outbox could not take note of: they are not sent again for that."""
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -95,11 +97,14 @@ class Deliverer(threading.Thread):
             delivery = self._outbox.next_due(self.settings.name, now_ms, round(RETRY_AFTER_S_MAX * 1000))
             if delivery is None:
                 return IDLE_S
-            outcome = self._sent(delivery)
-            return self._settle(delivery, outcome, time.time_ns() // 1_000_000)
+            outcome = self._unmarked.get(delivery.number) or self._sent(delivery)
+            self._unmarked[delivery.number] = outcome
+            wait_s = self._settle(delivery, outcome, time.time_ns() // 1_000_000)
         except OutboxError as error:
             _log.error("channel %s: %s", self.settings.name, error)
             return IDLE_S
+        self._unmarked.clear()
+        return wait_s
 
     def test(self, message: Message) -> Outcome:
         """Sends a message past the outbox."""

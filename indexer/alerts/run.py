@@ -134,11 +134,14 @@ class Alerts:
             UndeliveredError: something could not be delivered; it stays in the outbox for the next time.
             Unavailable: the store does not answer.
         """
-        self._look()
-        self._tick()
-        for deliverer in self._post.deliverers:
-            deliverer.start()
-        if left := self._end(ONCE_S_MAX):
+        try:
+            self._look()
+            self._tick()
+        finally:
+            for deliverer in self._post.deliverers:
+                deliverer.start()
+            left = self._end(ONCE_S_MAX)
+        if left:
             raise UndeliveredError(f"not everything was told: {left} messages still wait", "The next round tries again.")
 
     def _guarded(self, failures: list[BaseException]) -> None:
@@ -181,7 +184,7 @@ class Alerts:
         self.counts.add("store_failures")
         self._agents.could_not_read()
         if self._store.reason != error.what:
-            _log.error("%s; tried again until it works", error.what)
+            _log.error("%s; tried again until it works. %s", error.what, error.hint)
         now_ms = time.time_ns() // 1_000_000
         try:
             self._post.put(self._store.failed(error.what, now_ms), now_ms)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import secrets
 import shutil
-import random
 import socket
 import subprocess
 import tempfile

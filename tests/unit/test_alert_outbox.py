@@ -20,7 +20,7 @@ from indexer.alerts.counts import Counts
 from indexer.alerts.deliver import Deliverer, Limits
 from indexer.alerts.escalate import Escalation
 from indexer.alerts.message import Message, made
-from indexer.alerts.outbox import Outbox
+from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.post import Post
 from indexer.alerts.settings import AlertsSettings
 
@@ -167,6 +167,25 @@ TestMachine.settings = settings(max_examples=25, stateful_step_count=25, deadlin
 
 def message(number: int) -> Message:
     return made(id=f"m{number}", cause="c", kind="alert", severity="critical", title="t", timestamp="")
+
+
+def test_a_full_disk_makes_no_message_come_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox, channel = Outbox(tmp_path, pending_max=10), Scripted()
+    (settings, *_) = AlertsSettings(state_dir=tmp_path, channel=CHANNELS).channel  # type: ignore[arg-type]
+    deliverer = Deliverer(settings, channel, outbox=outbox, counts=Counts(), limits=Limits(1, 3600), helpless=lambda *_: None)
+    for number in range(2):
+        outbox.post(message(number), ["first"], now_ms())
+
+    def full(*_: object) -> None:
+        raise OutboxError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "done", full)
+        assert [deliverer.step() > 0 for _ in range(3)] == [True] * 3
+    assert [deliverer.step() for _ in range(2)] == [0.0, 0.0]
+    assert channel.taken == {"m0": 1, "m1": 1}
+    assert outbox.pending("first") == 0
+    outbox.close()
 
 
 def test_a_channel_has_a_limit_and_the_others_do_not_suffer_from_it(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from sample_entries import entry
 from stores import Store
 
 from auditship.cli import cli
+from auditship.settings import load
 from indexer import recorder as recorder_module
+from indexer.configured import record_configuration
 from indexer.document import Entry
 from indexer.record import TEXT_MAX, Access, Maker, Who, this_user
 from indexer.recorder import MANY, QUESTIONS_MAX, Recorder
+from indexer.settings import IndexerSettings, StoreSettings
 from indexer.store.contract import Query, Reader, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
@@ -224,3 +227,26 @@ def test_a_user_that_has_no_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -
     who = this_user("search")
     assert who.id.isdigit()
     assert who.more["sudo_user"] == "mallory"
+
+
+def test_a_configuration_is_recorded_when_it_is_another_one(tmp_path: Path) -> None:
+    config, rules = tmp_path / "indexer.toml", tmp_path / "severity.toml"
+    config.write_text('[store]\npath = "store"\n[enrichment]\nseverity_rules = "severity.toml"\n')
+    rules.write_text("")
+    settings = load(IndexerSettings, config)
+    for text in ("", "", "# another\n", "# another\n"):
+        rules.write_text(text)
+        record_configuration(settings, config).join(30)
+    found = [decode(hit.body)["audit"]["extra"]["changed"] for hit in reader_of(tmp_path).scan(RECORDED)]
+    assert found == [["configuration", "severity_rules"], ["severity_rules"]]
+
+
+def test_a_configuration_that_cannot_be_recorded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "store").write_text("no folder")
+    settings = IndexerSettings(store=StoreSettings(path=tmp_path / "store"))
+    record_configuration(settings, None).join(30)
+    assert not caplog.text  # there is nothing to record without a file
+    config = tmp_path / "indexer.toml"
+    config.write_text("")
+    record_configuration(settings, config).join(30)
+    assert "could not be recorded" in caplog.text
