@@ -143,7 +143,7 @@ class Follower:
             events = [_read(hit) for hit in arrivals.hits]
             with self._outbox.transaction():
                 new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])
-                wanted = [event for event in events if event.id in new and feed.is_wanted(event)]
+                wanted = [event for event in events if event.id in new and feed.is_wanted(event) and not arrivals.is_old]
                 self._counts.add("events", feed.name, number=len(wanted))
                 self._keep(feed.watch.take(wanted, now_ms) if wanted else (), now_ms)
                 self._outbox.move(feed.name, arrivals.cursor)

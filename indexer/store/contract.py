@@ -131,10 +131,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Hits that have become visible, and the cursor behind them: once the hits are dealt with, it is where to go on."""
+    """Hits that have become visible, and the cursor behind them: once the hits are dealt with, it is where to go on.
+
+    ``is_old``: they were there when following began; they are to be remembered, and are no arrivals.
+    """
 
     hits: list[Hit]
     cursor: str
+    is_old: bool = False
 
 
 Known = Callable[[int, int], Mapping[int, int]]
@@ -176,9 +180,9 @@ class Reader(Protocol):
     def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
         """What has become visible since a cursor, in portions; at least one, which moves the cursor even without hits.
 
-        Without a cursor it begins now, and gives none. A hit may be given again, and the caller who remembers ids passes over
-        it; ``known`` spares the store the work of giving it again. None is left out that becomes visible ``overlap_ms`` after
-        its ``event.ingested`` or sooner. Hits come in the order of their arrival, but for those that were late.
+        Without a cursor it begins now, and gives none but old ones. A hit may be given again, and the caller who remembers
+        ids passes over it; ``known`` spares the store the work of giving it again. None is left out that becomes visible
+        ``overlap_ms`` after its ``event.ingested`` or sooner. Hits come in the order of their arrival, but for late ones.
         """
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:

@@ -37,7 +37,7 @@ class Caller:
     def _known(self, low_ms: int, high_ms: int) -> Mapping[int, int]:
         return {second: n for second, n in self._seconds.items() if low_ms <= second * 1000 < high_ms}
 
-    def look(self, entries: Mapping[str, Entry], *, portions_max: int = 1_000_000) -> list[str]:
+    def look(self, *, portions_max: int = 1_000_000) -> list[str]:
         """The ids of one look that were not known, in their order; leaves off after so many portions."""
         new = []
         looked = self._store.reader.arrivals(self._query, self.cursor, known=self._known, overlap_ms=OVERLAP_MS)
@@ -45,8 +45,8 @@ class Caller:
             for hit in arrivals.hits:
                 if hit.id not in self.ids:
                     self.ids.append(hit.id)
-                    new.append(hit.id)
-                    body = entries[hit.id].body.decode()
+                    new += [] if arrivals.is_old else [hit.id]
+                    body = hit.body.decode()
                     ingested = body.partition('"ingested":"')[2].partition('"')[0]
                     moment = time.strptime(ingested[:19], "%Y-%m-%dT%H:%M:%S")
                     self._seconds[timegm(moment)] += 1
@@ -61,45 +61,45 @@ def by_id(*entries: Entry) -> dict[str, Entry]:
 def test_it_begins_now_and_gives_each_arrival_once(store: Store) -> None:
     caller = Caller(store)
     store.append([arriving(1, ago_ms=60_000)])
-    assert caller.look({}) == []
+    assert caller.look() == []
     first = by_id(*(arriving(number) for number in range(2, 6)), arriving(6, severity="info"), arriving(7, dataset="alert"))
     store.append(list(first.values()))
-    assert set(caller.look(first)) - {entry(1).id} == {entry(number).id for number in range(2, 6)}
-    assert caller.look(first) == []
+    assert set(caller.look()) == {entry(number).id for number in range(2, 6)}
+    assert caller.look() == []
     second = by_id(arriving(8))
     store.append(list(second.values()))
-    assert caller.look(first | second) == [entry(8).id]
+    assert caller.look() == [entry(8).id]
 
 
 def test_nothing_is_left_out_wherever_a_look_was_interrupted(store: Store) -> None:
     caller = Caller(store)
-    caller.look({})
+    caller.look()
     entries = by_id(*(arriving(number, severity=("critical", "info")[number % 3 == 0]) for number in range(3600)))
     store.append(list(entries.values()))
     for _ in range(3):
-        caller.look(entries, portions_max=1)
-    caller.look(entries)
+        caller.look(portions_max=1)
+    caller.look()
     assert len(caller.ids) == 2400
-    assert caller.look(entries) == []
+    assert caller.look() == []
 
 
 def test_what_becomes_visible_minutes_after_it_was_ingested_is_given(store: Store) -> None:
     caller = Caller(store)
-    caller.look({})
+    caller.look()
     early = by_id(*(arriving(number) for number in range(5)))
     store.append(list(early.values()))
-    caller.look(early)
+    caller.look()
     late = by_id(*(arriving(number, ago_ms=120_000) for number in range(10, 13)))
     store.append(list(late.values()))
-    assert set(caller.look(early | late)) == set(late)
+    assert set(caller.look()) == set(late)
 
 
 def test_detections_are_followed_by_their_dataset(store: Store) -> None:
     caller = Caller(store, Query(datasets=("alert", "agent"), severities=("warning", "critical")))
-    caller.look({})
+    caller.look()
     entries = by_id(arriving(1, dataset="alert"), arriving(2, dataset="alert", severity="warning"), arriving(3))
     store.append(list(entries.values()))
-    assert set(caller.look(entries)) == {entry(1).id, entry(2).id}
+    assert set(caller.look()) == {entry(1).id, entry(2).id}
 
 
 def test_a_cursor_that_is_none_is_refused(store: Store) -> None:

@@ -240,10 +240,10 @@ class ElasticsearchReader:
         """What has become visible since a cursor: those seconds of arrival are read in which there is more than is known."""
         now_ms = time.time_ns() // 1_000_000
         since_ms = now_ms if cursor is None else since_of(cursor, now_ms)
-        for low_ms, high_ms in slices(since_ms - overlap_ms, now_ms) if cursor is not None else ():
+        for low_ms, high_ms in slices(since_ms - overlap_ms, now_ms):
             for span in spans_to_read(self._arrived(query, low_ms, high_ms), known(low_ms, high_ms or FOREVER_MS)):
                 for hits in self._arrivals(query, *span):
-                    yield Arrivals(hits, cursor_at(max(since_ms, low_ms)))
+                    yield Arrivals(hits, cursor_at(max(since_ms, low_ms)), is_old=cursor is None)
         yield Arrivals([], cursor_at(now_ms))
 
     def _arrived(self, query: Query, low_ms: int, high_ms: int | None) -> dict[int, int]:
