@@ -25,6 +25,8 @@ from indexer.alerts.settings import ChannelSettings
 RETRY_FIRST_S: Final = 0.5
 IDLE_S: Final = 5.0
 """How often a channel looks by itself; a new message wakes it at once."""
+LAST_FAILURES_MAX: Final = 3
+"""When it is to end: failures in a row after which what else is due is left for the next start."""
 
 _log = logging.getLogger("auditship.alerts")
 
@@ -85,30 +87,31 @@ class Deliverer(threading.Thread):
         while True:
             self._wake.clear()
             wait_s = self.step()
-            if self._ending.is_set() and wait_s > 0:
+            if self._ending.is_set() and (wait_s is None or self._failures >= LAST_FAILURES_MAX):
                 return
-            if wait_s > 0:
-                self._rest(wait_s)
+            if not self._ending.is_set() and wait_s != 0:
+                self._rest(IDLE_S if wait_s is None else wait_s)
 
-    def step(self) -> float:
-        """Delivers what is due next; how long to rest then, 0 while there is more. A channel that fails rests after each."""
+    def step(self) -> float | None:
+        """Delivers what is due next.
+
+        Returns:
+            How long to rest then: 0 while there may be more, some time after a failure, None where nothing is due.
+        """
         now_ms = time.time_ns() // 1_000_000
         try:
             delivery = self._outbox.next_due(self.settings.name, now_ms, round(RETRY_AFTER_S_MAX * 1000))
             if delivery is None:
-                return IDLE_S
+                return None
             outcome = self._unmarked.get(delivery.number) or self._sent(delivery)
             self._unmarked[delivery.number] = outcome
             wait_s = self._settle(delivery, outcome, time.time_ns() // 1_000_000)
         except OutboxError as error:
             _log.error("channel %s: %s", self.settings.name, error)
+            self._failures += 1
             return IDLE_S
         self._unmarked.clear()
         return wait_s
-
-    def test(self, message: Message) -> Outcome:
-        """Sends a message past the outbox."""
-        return self._guarded(message)
 
     def _rest(self, wait_s: float) -> None:
         """Waits; a new message ends it, unless the channel is failing."""
