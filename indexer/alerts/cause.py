@@ -6,8 +6,9 @@ told at once, however many came with it. Then the cause stays open: its events a
 has grown tenfold (not sooner than ``update_s`` after the last telling) or a day has passed. When it has been quiet for
 ``quiet_s`` it ends, with a last telling if there was more than had been told; the next event is a new cause, told at once.
 
-Bounded: a kind of event that has many open causes (a spray of names and addresses) gets one cause for all further ones, and so
-does everything when too much is open. Nothing is left uncounted: an event is in the count of exactly one cause.
+Bounded: a kind of event that has many open causes (a spray of names and addresses) gets one cause for all further ones, so does
+an organisation, and so does everything in the end. No organisation's flood hides another one's events. Nothing is left
+uncounted: an event is in the count of exactly one cause.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from msgspec.structs import replace
 from indexer.alerts.event import Event
 
 CAUSES_PER_KIND_MAX: Final = 20
-CAUSES_MAX: Final = 2000
+CAUSES_PER_ORGANIZATION_MAX: Final = 200
+CAUSES_MAX: Final = 20_000
 GROWTH: Final = 10
 REMIND_S: Final = 86_400
 MANY: Final = "many"
@@ -65,7 +67,10 @@ class Causes:
 
     def __init__(self, open_causes: Iterable[Cause] = (), *, quiet_s: float, update_s: float) -> None:
         self._open = {cause.key: cause for cause in open_causes}
-        self._of_kind = Counter(cause.key[:3] for cause in self._open.values())
+        self._numbers: Counter[Key] = Counter()
+        """Open causes by the beginnings of their keys: severity and organisation, and what."""
+        for cause in self._open.values():
+            self._count(cause.key, 1)
         self._quiet_ms = round(quiet_s * 1000)
         self._update_ms = round(update_s * 1000)
         self.changed: dict[str, Cause | None] = {}
@@ -83,7 +88,7 @@ class Causes:
             cause = self._open.get(key)
             if cause is None:
                 cause = self._open[key] = Cause(_id(key, event), key, event, first_ms=now_ms, last_ms=now_ms)
-                self._of_kind[key[:3]] += 1
+                self._count(key, 1)
                 fresh.append(cause)
             cause.count += 1
             cause.last_ms = max(cause.last_ms, now_ms)
@@ -119,19 +124,25 @@ class Causes:
     def _close(self, cause: Cause) -> None:
         del self._open[cause.key]
         self.changed[cause.id] = None
-        self._of_kind[cause.key[:3]] -= 1
-        if not self._of_kind[cause.key[:3]]:
-            del self._of_kind[cause.key[:3]]
+        self._count(cause.key, -1)
+
+    def _count(self, key: Key, number: int) -> None:
+        for kind in (key[:2], key[:3]):
+            self._numbers[kind] += number
+            if not self._numbers[kind]:
+                del self._numbers[kind]
 
     def _key(self, event: Event) -> Key:
         """The cause that an event belongs to; one for many where there are too many."""
         key = key_of(event)
         if key in self._open:
             return key
-        if self._of_kind[key[:3]] >= CAUSES_PER_KIND_MAX:
-            return (*key[:3], MANY)
-        if len(self._open) >= CAUSES_MAX:
-            return (event.severity, MANY, MANY, MANY)
+        if self._numbers[key[:3]] >= CAUSES_PER_KIND_MAX:
+            key = (*key[:3], MANY)
+        if key not in self._open and self._numbers[key[:2]] >= CAUSES_PER_ORGANIZATION_MAX:
+            key = (*key[:2], MANY, MANY)
+        if key not in self._open and len(self._open) >= CAUSES_MAX:
+            key = (key[0], MANY, MANY, MANY)
         return key
 
 
@@ -143,6 +154,11 @@ def key_of(event: Event) -> Key:
     if event.is_login and event.outcome == "failure" and event.ip:
         return event.severity, event.organization, what, f"from {event.ip}"
     return event.severity, event.organization, what, f"by {event.actor_id or event.ip}"
+
+
+def is_anybodys(cause: Cause) -> bool:
+    """Whether a cause stands for many organisations."""
+    return cause.key[1] == MANY
 
 
 def is_many(cause: Cause) -> bool:

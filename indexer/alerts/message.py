@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 
 from auditship.line import EPOCH
 from auditship.log import printable
-from indexer.alerts.cause import Telling, is_many
+from indexer.alerts.cause import Telling, is_anybodys, is_many
 from indexer.alerts.event import ALERT, Event
 
 TEXT_MAX: Final = 300
@@ -95,7 +95,7 @@ def message_of(telling: Telling, links: Links) -> Message:
         count=cause.count,
         first=time_of(cause.first_ms),
         last=time_of(cause.last_ms),
-        organization=event.organization,
+        organization="" if is_anybodys(cause) else event.organization,
         actor=f"{actor} and others" if is_spread else actor,
         action=event.action,
         resource=event.resource,

@@ -7,13 +7,10 @@ the process dies between a channel's answer and the mark, with the same id.
 
 A second process on the same directory is refused (``lock``). Bounded: a channel has at most ``pending_max`` deliveries waiting
 (further ones are given up at once, and told), delivered messages are kept for a week, ids for as long as they may come again.
-
-Format, version 1 (``user_version``; ``application_id`` is "AULT"). Times are epoch milliseconds.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -27,39 +24,9 @@ import msgspec
 from auditship.errors import AuditshipError, ConfigurationError
 from indexer.alerts.cause import Cause
 from indexer.alerts.message import Message
+from indexer.alerts.outbox_file import lock, open_outbox
 
-VERSION: Final = 1
-APPLICATION_ID: Final = 0x41554C54
 KEPT_MS: Final = 7 * 86_400_000
-
-SCHEMA: Final = f"""
-CREATE TABLE place (feed TEXT PRIMARY KEY, cursor TEXT NOT NULL);
-CREATE TABLE seen (feed TEXT, ingested INTEGER, id TEXT, PRIMARY KEY (feed, ingested, id)) WITHOUT ROWID;
-CREATE TABLE cause (id TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE message (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    made INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE TABLE delivery (
-    message INTEGER NOT NULL REFERENCES message (number) ON DELETE CASCADE,
-    channel TEXT NOT NULL,
-    state TEXT NOT NULL,
-    made INTEGER NOT NULL,
-    due INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    is_escalated INTEGER NOT NULL DEFAULT 0,
-    note TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (message, channel)
-) WITHOUT ROWID;
-CREATE TABLE agent (id TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE INDEX delivery_pending ON delivery (channel, due) WHERE state = 'pending';
-CREATE INDEX message_made ON message (made);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-"""
 
 
 class OutboxError(AuditshipError):
@@ -95,11 +62,11 @@ class Outbox:
 
     def __init__(self, directory: Path, *, pending_max: int) -> None:
         self._lock = threading.RLock()
-        self._held = _lock(directory)
+        self._held = lock(directory)
         self._path = directory / "outbox.sqlite"
         self._pending_max = pending_max
         try:
-            self._database = _open(self._path)
+            self._database = open_outbox(self._path)
         except sqlite3.Error as error:
             hint = "Move it away to begin anew: what it still had to tell is in it."
             raise ConfigurationError(f"{self._path}: {error}", hint) from None
@@ -276,39 +243,3 @@ class Outbox:
                 if self._database.in_transaction:
                     raise
                 raise OutboxError(f"{self._path}: {error}", "Nothing is lost: it is tried again.") from None
-
-
-def _lock(directory: Path) -> int:
-    """Takes the directory for this process, until it ends."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        hint = "What has to be told is kept there: it must be writable."
-        raise ConfigurationError(f"{directory}: {error.strerror}", hint) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise ConfigurationError(
-            f"{directory}: another `auditship alerts` is running on it",
-            "End that one first, or give this one a state_dir of its own.",
-        ) from None
-    return file
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # messages are for nobody else's eyes
-    os.close(made)
-    database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA foreign_keys = ON")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-    elif (version, database.execute("PRAGMA application_id").fetchone()[0]) != (VERSION, APPLICATION_ID):
-        raise ConfigurationError(
-            f"{path}: not an outbox of version {VERSION} (it says {version})", "Use the version that wrote it, or move it away."
-        )
-    return database

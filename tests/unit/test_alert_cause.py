@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from indexer.alerts.cause import CAUSES_MAX, CAUSES_PER_KIND_MAX, GROWTH, Cause, Causes, Telling, key_of
+from indexer.alerts.cause import CAUSES_PER_KIND_MAX, CAUSES_PER_ORGANIZATION_MAX, GROWTH, Cause, Causes, Telling, key_of
 from indexer.alerts.event import Event
+from indexer.alerts.message import Links, message_of
 
 QUIET_S, UPDATE_S = 900.0, 60.0
 START_MS = 1_795_458_000_000
@@ -141,11 +143,19 @@ def test_a_spray_of_names_and_addresses_ends_in_one_cause_for_many() -> None:
     assert sum(telling.cause.count for telling in tellings) == 5000
 
 
-def test_too_many_kinds_of_causes_are_one_in_the_end() -> None:
+def test_an_organization_with_too_many_kinds_of_causes_hides_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
     causes = Causes(quiet_s=QUIET_S, update_s=UPDATE_S)
-    tellings = causes.take([event(number, action=f"a{number}") for number in range(CAUSES_MAX + 500)], START_MS)
-    assert len(tellings) == CAUSES_MAX + 1
+    flood = [event(number, action=f"a{number}") for number in range(CAUSES_PER_ORGANIZATION_MAX + 500)]
+    tellings = causes.take(flood, START_MS)
+    assert len(tellings) == CAUSES_PER_ORGANIZATION_MAX + 1
     assert tellings[-1].cause.count == 500
+    other = causes.take([event(-1, organization="org-2")], START_MS)
+    assert [telling.cause.key[1] for telling in other] == ["org-2"]
+    monkeypatch.setattr("indexer.alerts.cause.CAUSES_MAX", 300)
+    many = causes.take([event(-number, organization=f"org-{number}") for number in range(3, 500)], START_MS)
+    assert len(causes) == 301
+    assert many[-1].cause.key == ("critical", "many", "many", "many")
+    assert message_of(many[-1], Links()).organization == ""
 
 
 def test_detections_are_grouped_by_rule_and_subject() -> None:
