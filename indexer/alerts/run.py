@@ -220,7 +220,8 @@ class Alerts:
             deliverer.end()
         deadline = time.monotonic() + timeout_s
         for deliverer in self._post.deliverers:
-            deliverer.join(max(deadline - time.monotonic(), 0))
+            if deliverer.is_alive():
+                deliverer.join(max(deadline - time.monotonic(), 0))
         left = sum(self.outbox.pending(each.name) for each in self._settings.channel)
         if left:
             _log.warning("%d messages are still to be told; the next start tells them", left)
