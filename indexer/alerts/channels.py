@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
-from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from auditship.errors import ConfigurationError
 from auditship.settings import is_loopback
@@ -17,11 +17,10 @@ from indexer.alerts.settings import (
     PagerDutySettings,
     SlackSettings,
     SyslogSettings,
+    Url,
     WebhookSettings,
     host_port,
 )
-
-_URL: Final = re.compile(r"(https?)://[^\s/?#@]+(/\S*)?")
 
 
 def channel_of(settings: AnyChannel) -> Channel:
@@ -64,8 +63,11 @@ def _http(settings: AnyChannel, url: str) -> Http:
 def _secret_url(settings: SlackSettings) -> str:
     """Slack's address, which is checked as it is read and shown nowhere."""
     url = settings.needed_secret("the incoming webhook's address")
-    match = _URL.fullmatch(url)
-    if match is None or (match[1] == "http" and not is_loopback(url) and not settings.allow_plain):
+    try:
+        is_address = bool(TypeAdapter(Url).validate_python(url))
+    except ValidationError:
+        is_address = False
+    if not is_address or (url.startswith("http:") and not is_loopback(url) and not settings.allow_plain):
         raise ConfigurationError(f"channel {settings.name}: its secret is not an https address", "See Slack's page of the app.")
     return url
 

@@ -238,6 +238,7 @@ def test_a_message_that_is_refused_is_not_tried_again_and_its_fallback_is_told_a
         (LIVE + 'fallback = "nobody"\n', "its fallback 'nobody' is not another channel"),
         (LIVE.replace("127.0.0.1", "soc.example"), "plain HTTP is for loopback addresses"),
         (LIVE + "colour = 1\n", "unknown key"),
+        (LIVE.replace("{live}/", "99999/"), "url"),
         ('[[channel]]\nname = "a"\nkind = "slack"\n', "the incoming webhook's address is missing"),
         ('[[channel]]\nname = "a"\nkind = "smoke"\n', "smoke"),
         ('[[channel]]\nname = "a"\nkind = "slack"\nsecret_env = "NO_SUCH"\n', "NO_SUCH is not set"),
