@@ -58,8 +58,11 @@ class Silence:
             if agent is None:
                 if len(self._agents) >= AGENTS_MAX:
                     continue
-                agent = self._agents[event.actor_id] = Agent(event.host, event.ingested_ms, 0.0)
-            agent.heard_ms = max(agent.heard_ms, min(event.ingested_ms, now_ms))
+                agent = self._agents[event.actor_id] = Agent(event.host, 0, 0.0)
+            heard_ms = min(event.ingested_ms, now_ms)  # an indexer's clock may be ahead
+            if heard_ms < agent.heard_ms:
+                continue
+            agent.heard_ms = heard_ms
             agent.host = event.host or agent.host
             agent.interval_s = min(event.interval_s or agent.interval_s, INTERVAL_S_MAX)
             agent.is_stopped = event.action == "agent.stop"
