@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -125,17 +125,21 @@ class Outbox:
             else:
                 self._change("INSERT OR REPLACE INTO cause VALUES (?, ?)", identity, _encode(cause))
 
-    def post(self, message: Message, channels: Iterable[str], now_ms: int) -> list[str]:
-        """Puts a message up for delivery; returns the channels that have too much waiting to take it."""
+    def post(self, message: Message, channels: Mapping[str, str | None], now_ms: int) -> list[str]:
+        """Puts a message up for delivery through channels, each with its fallback; returns those that have too much waiting.
+
+        What a channel has no room for is given up, and goes to its fallback, if that has room.
+        """
         sql = "INSERT INTO message (id, made, body) VALUES (?, ?, ?) RETURNING number"
         row = self._one(sql, message.id, now_ms, _encode(message))
         assert row is not None
-        overfull = []
-        for channel in channels:
-            is_full = self.pending(channel) >= self._pending_max
-            overfull += [channel] * is_full
+        full = [channel for channel in channels if self.pending(channel) >= self._pending_max]
+        for channel, fallback in channels.items():
+            is_full = channel in full
             self._deliver(row[0], channel, now_ms, reason="too much is waiting" if is_full else "", is_full=is_full)
-        return overfull
+            if is_full and fallback is not None and self.pending(fallback) < self._pending_max:
+                self._deliver(row[0], fallback, now_ms, note=f"channel {channel} has too much waiting")
+        return full
 
     def add(self, delivery: Delivery, channel: str, note: str, now_ms: int) -> bool:
         """Puts a message up for delivery through another channel too; whether it was not there already."""

@@ -37,11 +37,12 @@ class Post:
         with self._outbox.transaction():
             for message in messages:
                 self._counts.add("messages", message.kind)
-                names = [each.name for each in self._channels if is_for(each, message)]
-                for name in self._outbox.post(message, names, now_ms):
+                channels = {each.name: each.fallback for each in self._channels if is_for(each, message)}
+                full = self._outbox.post(message, channels, now_ms)
+                for name in full:
                     _log.error("channel %s: too much is waiting, given up: %s", name, message.title)
                     self._counts.given_up(name)
-                self.wake(names)
+                self.wake([*channels, *filter(None, map(channels.get, full))])
 
     def wake(self, names: Sequence[str]) -> None:
         """Tells channels that there may be something for them."""
