@@ -29,7 +29,7 @@ ANSWER_WAIT_S_MAX: Final = 2.0
 """How long an answer waits for its record."""
 MANY: Final = "(many different questions)"
 
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str]
 _log = logging.getLogger("auditship.indexer")
 
 
@@ -64,10 +64,10 @@ class Recorder:
 
     async def searched(self, who: Who, details: Mapping[str, Any], hits: int) -> None:
         """Records a search, unless it is a repetition, which is counted."""
-        key = (who.id, who.ip or "", str(sorted(details.items())), "")
+        key = (who.id, who.ip or "", str(sorted(details.items())))
         asker = key[:2]
         if key not in self._asked and self._questions[asker] >= QUESTIONS_MAX:
-            details, key = {"query": MANY}, (*asker, MANY, "")
+            details, key = {"query": MANY}, (*asker, MANY)
         if (asked := self._asked.get(key)) is not None:
             asked.again += 1
             asked.hits = hits
