@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench bench-peers bench-fleet bench-elasticsearch kibana env clean
+.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench bench-alerts bench-peers bench-fleet bench-elasticsearch kibana env clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -47,6 +47,9 @@ bench-elasticsearch: $(STAMP) ## what Elasticsearch spends on a document, next t
 
 bench-peers: $(STAMP) ## ours next to rsyslog, syslog-ng and Filebeat, each fetched first; ARGS="--lines 200000"
 	@$(BIN)/python bench/compare.py $(ARGS)
+
+bench-alerts: $(STAMP) ## from a critical line to a webhook's receipt; ARGS="--elasticsearch"
+	@$(BIN)/python bench/alerts.py $(ARGS)
 
 bench-fleet: $(STAMP) ## ten thousand simulated agents on one indexer; ARGS="--agents 2000"
 	@$(BIN)/python bench/fleet.py $(ARGS)

@@ -15,20 +15,18 @@ Nothing is counted for it: it shows what the reader knows at the moment of askin
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from agent.report import Counts
-from auditship.errors import ConfigurationError
+from auditship.pages import Pages
 
 if TYPE_CHECKING:
     from agent.reader import Reader
@@ -48,10 +46,7 @@ _HELP = {
 }
 
 
-REQUEST_TIMEOUT_S: Final = 2.0
-
-
-class Metrics:
+class Metrics(Pages):
     """The server.
 
     Raises:
@@ -61,40 +56,14 @@ class Metrics:
     def __init__(self, listen: str, reader: Reader, counts: Counts) -> None:
         registry = CollectorRegistry()
         registry.register(_Collected(reader, counts))
-        pages = {
-            "/metrics": lambda: (200, generate_latest(registry)),
-            "/healthz": lambda: (200, b"ok\n"),
-            "/readyz": lambda: (200, b"ready\n") if reader.has_scanned else (503, b"starting\n"),
-        }
-        host, _, port = listen.rpartition(":")
-        try:
-            self._server = HTTPServer((host.strip("[]"), int(port)), _handler(pages))
-        except OSError as error:
-            raise ConfigurationError(f"metrics_listen = {listen!r}: {error.strerror}", "Choose another port.") from None
-        threading.Thread(target=self._server.serve_forever, args=(1.0,), name="metrics", daemon=True).start()
-
-    def close(self) -> None:
-        """Answers no more."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _handler(pages: Mapping[str, Callable[[], tuple[int, bytes]]]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = REQUEST_TIMEOUT_S
-
-        def do_GET(self) -> None:
-            status, body = pages.get(self.path, lambda: (404, b"/metrics, /healthz or /readyz\n"))()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
-            del format, arguments
-
-    return Handler
+        super().__init__(
+            listen,
+            {
+                "/metrics": lambda: (200, generate_latest(registry)),
+                "/healthz": lambda: (200, b"ok\n"),
+                "/readyz": lambda: (200, b"ready\n") if reader.has_scanned else (503, b"starting\n"),
+            },
+        )
 
 
 class _Collected(Collector):

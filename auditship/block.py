@@ -55,9 +55,9 @@ _DIGEST = re.compile(r"sha-256:[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _TEXT_MAX: Final = 12_288
 
-RESERVED_GATEWAYS: Final = frozenset({"rejected", "alert", "agent"})
+RESERVED_GATEWAYS: Final = frozenset({"rejected", "alert", "agent", "access"})
 """Data streams of these names hold what auditship itself has to say; no watched path may claim one."""
-_INDEXER_S_OWN: Final = frozenset({"rejected", "alert"})
+_INDEXER_S_OWN: Final = frozenset({"rejected", "alert", "access"})
 """Those of them that no agent may send to."""
 
 

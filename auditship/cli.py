@@ -18,6 +18,7 @@ from auditship.errors import AuditshipError
 
 COMMANDS: Final = {
     "agent": ("agent.command:agent", "Tail audit logs and ship them to an indexer."),
+    "alerts": ("indexer.commands.alerts:alerts", "Tell people of critical events and detections."),
     "demo": ("auditship.demo:demo", "See it all at work on this machine: gateways, agent, indexer, store."),
     "export": ("indexer.commands.export:export", "Write what the store holds to a file or to standard output."),
     "indexer": ("indexer.commands.indexer:indexer", "Receive, enrich and store what agents ship."),
@@ -55,12 +56,20 @@ class _Commands(click.Group):
                 f"`auditship {cmd_name}` needs {error.name}, which is not installed: pip install 'auditship[indexer]'"
             ) from None
         assert isinstance(command, click.Command)
-        return command
+        return _with_examples(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _with_examples(command: click.Command) -> click.Command:
+    """The command, in whose help examples stay lines: docstrings are raw, and click's mark for them is a backspace."""
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_examples(each)
+    return command
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,8 +81,12 @@ def cli() -> None:
     Try it:           auditship demo
     On a gateway:     auditship agent --config /etc/auditship/agent.toml
     On the indexer:   auditship indexer --config /etc/auditship/indexer.toml
+    Tell people:      auditship alerts --config /etc/auditship/alerts.toml
     Find something:   auditship search 'audit.severity:critical' --since 24h
     """
+
+
+_with_examples(cli)
 
 
 def main() -> None:

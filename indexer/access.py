@@ -91,6 +91,10 @@ class Access:
             raise Refusal(403, "searching over HTTP needs [[readers]] with tokens in the indexer's configuration")
         return ()
 
+    def reader_name(self, authorization: str | None) -> str:
+        """The name of whoever asks; empty where nobody has to prove one."""
+        return self._readers.holder(authorization).name if self._readers else ""
+
     def check_unlimited_reader(self, authorization: str | None) -> None:
         """Refuses whoever may not see everything."""
         if self.reader(authorization):

@@ -24,6 +24,7 @@ from indexer.enrich.severity import Severities
 from indexer.metrics import Metrics
 from indexer.organizations import Policies
 from indexer.pipeline import Pipeline, now_ms
+from indexer.record import ORGANIZATION, Maker
 from indexer.retention import exceptions
 from indexer.server import Indexer, application
 from indexer.settings import EnrichmentSettings, IndexerSettings
@@ -85,8 +86,9 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
     if expirer := open_expirer(settings):
         chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
+    maker = Maker(policies.retention(ORGANIZATION))
     pipeline = Pipeline(builder, writer, whereabouts=whereabouts)
-    return Indexer(settings, pipeline, writer, reader, Upkeep(chores), metrics=metrics)
+    return Indexer(settings, pipeline, writer, reader, upkeep=Upkeep(chores), metrics=metrics, maker=maker)
 
 
 def reread(places: Places, builder: Builder) -> list[str]:

@@ -10,6 +10,7 @@ Counted per block, never per line.
     auditship_indexer_block_seconds                from a block's first byte to its receipt
     auditship_indexer_unusual_locations_total{tag} events by what is unusual about their location, or location_unchecked
     auditship_indexer_in_flight_bytes              uncompressed bytes under way
+    auditship_indexer_unrecorded_total             searches that could not be recorded when they were answered
 """
 
 from __future__ import annotations
@@ -61,9 +62,14 @@ class Metrics:
         self._unusual: Counter = Counter(
             f"{name}unusual_locations", "Events by what is unusual about their location.", ["tag"], registry=registry
         )
+        self._unrecorded: Counter = Counter(f"{name}unrecorded", "Searches that could not be recorded.", registry=registry)
         self._in_flight: Gauge = Gauge(
             f"{name}in_flight_bytes", "Uncompressed bytes under way.", registry=registry, multiprocess_mode="livesum"
         )
+
+    def unrecorded(self) -> None:
+        """A search could not be recorded."""
+        self._unrecorded.inc()
 
     def answered(self, status: int) -> None:
         """A block was answered."""

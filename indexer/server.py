@@ -27,6 +27,8 @@ from indexer.access import Access
 from indexer.metrics import CONTENT_TYPE, Metrics
 from indexer.pipeline import Pipeline
 from indexer.receive import Refusal, check_size, open_block
+from indexer.record import Maker
+from indexer.recorder import Recorder
 from indexer.settings import IndexerSettings
 from indexer.store.contract import Reader, Unavailable, Writer
 from indexer.upkeep import Upkeep
@@ -47,9 +49,10 @@ class Indexer:
         pipeline: Pipeline,
         writer: Writer,
         reader: Reader,
-        upkeep: Upkeep,
         *,
+        upkeep: Upkeep,
         metrics: Metrics,
+        maker: Maker,
     ) -> None:
         self.settings = settings
         self.pipeline = pipeline
@@ -58,6 +61,7 @@ class Indexer:
         self.upkeep = upkeep
         self.access = Access(settings)
         self.metrics = metrics
+        self.recorder = Recorder(writer, maker, metrics.unrecorded)
         self._in_flight_bytes = 0
 
     async def take_block(self, request: Request) -> Response:
@@ -154,14 +158,15 @@ def application(indexer: Indexer) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        upkeep = asyncio.create_task(indexer.upkeep.run())
+        tasks = [asyncio.create_task(indexer.upkeep.run()), asyncio.create_task(indexer.recorder.run())]
         try:
             yield
         finally:
-            upkeep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await upkeep
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await indexer.pipeline.close()
+            await indexer.recorder.flush(is_last=True)
             await indexer.writer.close()
             indexer.reader.close()
 
@@ -170,7 +175,10 @@ def application(indexer: Indexer) -> Starlette:
         Route("/healthz", answering(indexer, indexer.health)),
         Route("/readyz", answering(indexer, indexer.ready)),
         Route("/metrics", answering(indexer, indexer.show_metrics)),
-        *(Route(path, answering(indexer, handler)) for path, handler in web.routes(indexer.reader, indexer.access)),
+        *(
+            Route(path, answering(indexer, handler))
+            for path, handler in web.routes(indexer.reader, indexer.access, indexer.recorder)
+        ),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 

@@ -35,7 +35,7 @@ from indexer.store.elasticsearch.reader import SEGMENTS_PATH, SEGMENTS_QUERY, se
 
 VERSION_MIN: Final = 9
 GATEWAYS: Final = ("web", "cli", "api")
-OWN: Final = (REJECTED, "agent", "alert")
+OWN: Final = (REJECTED, "agent", "alert", "access")
 """What auditship itself has to say; kept in the class that the files speak of."""
 
 _PATHS: Final = {

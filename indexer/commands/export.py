@@ -15,7 +15,7 @@ import click
 import orjson
 
 from auditship.errors import AuditshipError
-from indexer.commands.options import asking, query_of, reading
+from indexer.commands.options import asking, query_of, reading, record
 from indexer.document import REJECTED
 from indexer.store.contract import Hit
 
@@ -49,10 +49,11 @@ def export(query: str, config: Path | None, kind: str, rejected: bool, out: str,
     """
     write = _ndjson if kind == "ndjson" else _csv
     count = 0
+    asked = [query_of(query, filters)]
     with reading(config) as reader, _target(out) as target, _progress() as told:
+        record(config, "export", asked[0], out=out, format=kind, state="begun")
         if kind == "csv":
             target.write(_csv_line(CSV_COLUMNS))
-        asked = [query_of(query, filters)]
         names = ("severities", "datasets", "organization", "actor", "action", "outcome")
         if rejected and not query and not any(filters[name] for name in names):
             asked.append(query_of(query, filters, datasets=(REJECTED,)))
@@ -63,6 +64,7 @@ def export(query: str, config: Path | None, kind: str, rejected: bool, out: str,
                 if count % _REPORT_EVERY == 0:
                     told(count)
         told(count)
+    record(config, "export", asked[0], out=out, format=kind, state="ended", hits=count)
 
 
 def _ndjson(hit: Hit) -> bytes:

@@ -27,6 +27,7 @@ from auditship.log import configure
 from auditship.settings import load
 from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
 from indexer.certificate import tls_context
+from indexer.configured import record_configuration
 from indexer.metrics import share_directory
 from indexer.protocol import Protocol
 from indexer.settings import IndexerSettings
@@ -60,6 +61,7 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
     _allow_connections(settings.connections_max)
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    record_configuration(settings, config)
     server = _server(settings, workers or settings.workers)
     listening = _inherited(settings.listen) or server.bind_socket()
     if server.workers > 1:
@@ -86,10 +88,11 @@ def _allow_connections(connections_max: int) -> None:
 def _is_good(config: Path | None) -> bool:
     """Whether what the configuration says now could be used; told, if it could not."""
     try:
-        _checked(config)
+        settings = _checked(config)
     except AuditshipError as error:
         _log.error("not reloaded, everything goes on as before: %s", error)
         return False
+    record_configuration(settings, config)
     _log.info("the configuration is good; reloading")
     return True
 

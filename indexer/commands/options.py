@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from auditship.errors import ConfigurationError
 from auditship.settings import load
 from auditship.when import When
+from indexer.record import Access, recorded, this_user
 from indexer.settings import IndexerSettings
 from indexer.store.contract import Query, Reader
 from indexer.store.select import open_reader
@@ -24,7 +25,7 @@ _OPTIONS = (
     click.option("--until", type=When(), help="Before then."),
     click.option("--severity", "severities", multiple=True, type=click.Choice(["info", "warning", "critical"])),
     click.option(
-        "--dataset", "datasets", multiple=True, help="A gateway, or: rejected, agent, alert. All gateways unless given."
+        "--dataset", "datasets", multiple=True, help="A gateway, or: rejected, agent, alert, access. All gateways unless given."
     ),
     click.option("--organization", help="An organisation's id."),
     click.option("--actor", help="A person's or token's id, name or e-mail."),
@@ -53,6 +54,14 @@ def query_of(text: str, filters: dict[str, Any], *, datasets: tuple[str, ...] = 
         action=filters["action"],
         outcome=filters["outcome"],
     )
+
+
+def record(config: Path | None, command: str, query: Query, **particulars: Any) -> None:
+    """Records that this process's user asked the store something; see :mod:`indexer.record`."""
+    asked = {name: getattr(query, name) for name in query.__dataclass_fields__ if name != "text"}
+    severity: Literal["info", "warning"] = "warning" if command == "export" else "info"
+    access = Access(f"audit.{command}", this_user(command), {"query": query.text, **asked, **particulars}, severity)
+    recorded(load(IndexerSettings, config), access)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from indexer.commands.options import asking, query_of, reading
+from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import COLUMNS, styled
 
 LIMIT_MAX = 10_000
@@ -32,9 +32,12 @@ def search(query: str, config: Path | None, limit: int, as_json: bool, **filters
     auditship search 'audit.severity:critical AND user.name:ada*' --since 24h --config indexer.toml
     auditship search 'source.ip:"10.0.0.0/8" AND NOT event.action:project.read' --config indexer.toml
     auditship search --actor ada@example.com --outcome failure --config indexer.toml
+
+    That it was asked, by whom, is itself recorded: --dataset access shows it.
     """
     with reading(config) as reader:
-        page = reader.search(query_of(query, filters), limit=limit)
+        page = reader.search(asked := query_of(query, filters), limit=limit)
+    record(config, "search", asked, hits=len(page.hits))
     if as_json or not sys.stdout.isatty():
         for hit in page.hits:
             sys.stdout.buffer.write(hit.body + b"\n")

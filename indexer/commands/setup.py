@@ -14,6 +14,7 @@ import click
 from auditship.errors import ConfigurationError
 from auditship.settings import load, read_secret
 from indexer.organizations import Policies
+from indexer.record import Access, recorded, this_user
 from indexer.settings import IndexerSettings
 from indexer.setup import Change, Setup
 from indexer.setup_kibana import KibanaSetup
@@ -82,7 +83,17 @@ def setup(
                 click.echo(f"{'would be ' if dry_run else ''}{change.change:11}  {change.kind:19}  {change.name}{detail}")
     finally:
         connection.close()
+        _record(settings, changes, dry_run=dry_run)
     _summary(changes, dry_run=dry_run, as_json=as_json)
+
+
+def _record(settings: IndexerSettings, changes: list[Change], *, dry_run: bool) -> None:
+    """Records what was changed, also where the rest failed."""
+    changed = [f"{change.change} {change.kind} {change.name}" for change in changes if change.change != "unchanged"]
+    if changed and not dry_run:
+        who, kind = this_user("setup"), ("configuration", "change")
+        cluster = settings.model_copy(update={"store": settings.store.model_copy(update={"kind": "elasticsearch"})})
+        recorded(cluster, Access("audit.setup", who, {"changes": changed}, "warning", kind, "configuration"))
 
 
 def _summary(changes: list[Change], *, dry_run: bool, as_json: bool) -> None:

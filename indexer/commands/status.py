@@ -70,11 +70,11 @@ def status_of(reader: Reader, store: str, now_ms: int) -> Status:
         gaps=len(gaps),
         gap_bytes=sum(orjson.loads(body)["audit"]["extra"]["gap"]["bytes"] or 0 for body in gaps),
         halts=reader.count(Query(datasets=AGENT, since_ms=since, action="agent.halt")),
-        agents=_agents(reader, now_ms),
+        agents=agents_of(reader, now_ms),
     )
 
 
-def _agents(reader: Reader, now_ms: int) -> list[Agent]:
+def agents_of(reader: Reader, now_ms: int) -> list[Agent]:
     """Every agent that was heard within a day."""
     known = reader.facets(Query(datasets=AGENT, since_ms=now_ms - DAY_MS), ["user.id"], limit=AGENTS_MAX)["user.id"]
     agents = {name: Agent(name) for name, _ in known}

@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from indexer.commands.options import asking, query_of, reading
+from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import styled
 from indexer.store.contract import Hit, Query, Reader
 
@@ -38,16 +38,19 @@ def tail(query: str, config: Path | None, as_json: bool, **filters: Any) -> None
     """
     plain = as_json or not sys.stdout.isatty()
     console = Console()
+    asked, hits = query_of(query, filters), 0
     try:
         with reading(config) as reader:
-            for hit in follow(reader, query_of(query, filters), time.time_ns() // 1_000_000):
+            record(config, "tail", asked, state="begun")
+            for hit in follow(reader, asked, time.time_ns() // 1_000_000):
+                hits += 1
                 if plain:
                     sys.stdout.buffer.write(hit.body + b"\n")
                     sys.stdout.flush()
                 else:
                     console.print(Text("  ").join(styled(orjson.loads(hit.body))), soft_wrap=True)
     except KeyboardInterrupt:
-        return
+        record(config, "tail", asked, state="ended", hits=hits)
 
 
 def follow(reader: Reader, query: Query, since_ms: int) -> Iterator[Hit]:

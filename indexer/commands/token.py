@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 import click
 
+from auditship.settings import load
 from indexer.access import token_hash
+from indexer.record import Access, recorded, this_user
+from indexer.settings import IndexerSettings
 
 
 @click.group(name="token")
@@ -17,14 +21,17 @@ def token() -> None:
 @token.command(name="new")
 @click.argument("name")
 @click.option("--gateway", "gateways", multiple=True, help="A gateway that the token is for; may be given again. None: all.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The indexer's configuration: that a token was made is recorded."
+)
 @click.option("--reader", is_flag=True, help="A token for searching over HTTP instead of sending.")
-def new(name: str, gateways: tuple[str, ...], reader: bool) -> None:
+def new(name: str, gateways: tuple[str, ...], config: Path | None, reader: bool) -> None:
     r"""Print a token once, and the lines for the indexer's configuration.
 
     The token goes to standard output alone, the lines to standard error:
 
     \b
-    auditship token new gw-1 --gateway web > /etc/auditship/token
+    auditship token new gw-1 --gateway web --config indexer.toml > /etc/auditship/token
     """
     made = secrets.token_urlsafe(32)
     lines = ["[[readers]]" if reader else "[[agents]]", f"name = {_quoted(name)}", f'token_sha256 = "{token_hash(made)}"']
@@ -33,6 +40,12 @@ def new(name: str, gateways: tuple[str, ...], reader: bool) -> None:
     click.echo("# for indexer.toml", err=True)
     click.echo("\n".join(lines), err=True)
     click.echo(made)
+    if config is None:
+        click.echo("# not recorded: name the indexer's configuration with --config", err=True)
+        return
+    details = {"name": name, "for": "reader" if reader else "agent", "gateways": gateways, "token_sha256": token_hash(made)}
+    kind = ("iam", "creation")
+    recorded(load(IndexerSettings, config), Access("audit.token", this_user("token"), details, "warning", kind, "token"))
 
 
 def _quoted(text: str) -> str:

@@ -15,7 +15,7 @@ Both sides are given all they need; nothing here reads the configuration or the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, Protocol
@@ -84,8 +84,8 @@ class Query:
     """What is looked for: Lucene syntax over the ECS names, and the everyday filters. All of them must hold.
 
     ``since_ms`` is inclusive, ``until_ms`` exclusive, on ``@timestamp``. ``datasets`` names the kinds of document: none
-    means every gateway's events, which leaves out ``rejected``, ``alert`` and ``agent``. Text filters compare exactly but
-    without regard to case.
+    means every gateway's events, which leaves out ``rejected``, ``alert``, ``agent`` and ``access``. Text filters compare
+    exactly but without regard to case.
     """
 
     text: str = ""
@@ -127,6 +127,22 @@ class Page:
 
     hits: list[Hit]
     cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Hits that have become visible, and the cursor behind them: once the hits are dealt with, it is where to go on.
+
+    ``is_old``: they were there when following began; they are to be remembered, and are no arrivals.
+    """
+
+    hits: list[Hit]
+    cursor: str
+    is_old: bool = False
+
+
+Known = Callable[[int, int], Mapping[int, int]]
+"""How many arrivals are known already, by epoch second of ``event.ingested``, from a time to before another (milliseconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +205,14 @@ class Reader(Protocol):
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field (an ECS name of a keyword or ip), with their counts, most first."""
+
+    def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
+        """What has become visible since a cursor, in portions; at least one, which moves the cursor even without hits.
+
+        Without a cursor it begins now, and gives none but old ones. A hit may be given again, and the caller who remembers
+        ids passes over it; ``known`` spares the store the work of giving it again. None is left out that becomes visible
+        ``overlap_ms`` after its ``event.ingested`` or sooner. Hits come in the order of their arrival, but for late ones.
+        """
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
         """What an actor (by ``user.id``) did in an organisation, newest first."""

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from indexer.access import Access
+from indexer.record import Who
+from indexer.recorder import Recorder
 from indexer.store.contract import Query, QueryError, Reader
 
 LIMIT_MAX: Final = 1000
@@ -34,7 +36,7 @@ _STATUS: Final = {"success": "✓", "failure": "✗"}
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(reader: Reader, access: Access) -> list[tuple[str, Handler]]:
+def routes(reader: Reader, access: Access, recorder: Recorder) -> list[tuple[str, Handler]]:
     """The paths served here, each with its handler."""
     page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 
@@ -47,6 +49,8 @@ def routes(reader: Reader, access: Access) -> list[tuple[str, Handler]]:
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= LIMIT_MAX):
             raise QueryError(f"limit: 1 to {LIMIT_MAX}, got {limit[:20]!r}")
         found = await asyncio.to_thread(reader.search, query, limit=int(limit), cursor=parameters.get("cursor"))
+        details = {"query": query.text, "severities": severities, "organizations": organizations, "path": request.url.path}
+        await recorder.searched(_who(request, access), details, len(found.hits))
         return [hit.body for hit in found.hits], found.cursor
 
     async def search(request: Request) -> Response:
@@ -74,6 +78,15 @@ def routes(reader: Reader, access: Access) -> list[tuple[str, Handler]]:
         return Response(data, media_type=_ASSETS[name], headers=_HEADERS)
 
     return [("/", show), ("/v1/search", search), *((f"/{name}", asset) for name in _ASSETS)]
+
+
+def _who(request: Request, access: Access) -> Who:
+    """Whoever asks: a reader's token, or somebody on this machine."""
+    name = access.reader_name(request.headers.get("Authorization"))
+    ip = request.client.host if request.client else None
+    if name:
+        return Who("api_token", name, "HTTP", ip)
+    return Who("service", "local", "HTTP on this machine", ip)
 
 
 def _row(document: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -178,7 +179,7 @@ def sweep() -> None:
 
 
 def _free_port(first: int, taken: set[int]) -> int:
-    for port in range(first, first + 90):
+    for port in random.sample(range(first, first + 90), 90):  # by chance: others on this machine may look at the same moment
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

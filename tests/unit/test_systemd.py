@@ -17,8 +17,8 @@ def values(unit: Path) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-def test_there_is_one_for_each_side() -> None:
-    assert [unit.name for unit in UNITS] == ["auditship-agent.service", "auditship-indexer.service"]
+def test_there_is_one_for_each_program() -> None:
+    assert [unit.name for unit in UNITS] == ["auditship-agent.service", "auditship-alerts.service", "auditship-indexer.service"]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -11,6 +11,7 @@ time), in pages whose size follows that of the documents, so that any number of 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,7 +20,29 @@ from msgspec import DecodeError, Raw, Struct, field
 from msgspec.json import Decoder, encode
 
 from indexer.settings import ElasticsearchSettings
-from indexer.store.contract import Bucket, Hit, Page, Person, Query, QueryError, Segment, Sightings, Unavailable
+from indexer.store.contract import (
+    Arrivals,
+    Bucket,
+    Hit,
+    Known,
+    Page,
+    Person,
+    Query,
+    QueryError,
+    Segment,
+    Sightings,
+    Unavailable,
+)
+from indexer.store.elasticsearch.arrivals import (
+    ARRIVALS_PAGE,
+    FOREVER_MS,
+    arrivals_of,
+    counts_of,
+    cursor_at,
+    since_of,
+    slices,
+    spans_to_read,
+)
 from indexer.store.elasticsearch.connection import Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
 from indexer.store.elasticsearch.sightings import SightingsAnswer, answer_decoder, sightings_of, sightings_question
@@ -63,7 +86,8 @@ class _Severities(Struct):
 
 class _Span(Struct):
     key: int
-    severities: _Severities
+    doc_count: int = 0
+    severities: _Severities = field(default_factory=lambda: _Severities([]))
 
 
 class _Spans(Struct):
@@ -241,6 +265,34 @@ class ElasticsearchReader:
         finally:
             self._forget(pit)
 
+    def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
+        """What has become visible since a cursor: those seconds of arrival are read in which there is more than is known."""
+        now_ms = time.time_ns() // 1_000_000
+        since_ms = now_ms if cursor is None else since_of(cursor, now_ms)
+        for low_ms, high_ms in slices(since_ms - overlap_ms, now_ms):
+            for span in spans_to_read(self._arrived(query, low_ms, high_ms), known(low_ms, high_ms or FOREVER_MS)):
+                for hits in self._arrivals(query, *span):
+                    yield Arrivals(hits, cursor_at(max(since_ms, low_ms)), is_old=cursor is None)
+        yield Arrivals([], cursor_at(now_ms))
+
+    def _arrived(self, query: Query, low_ms: int, high_ms: int | None) -> dict[int, int]:
+        """How many arrived, by second."""
+        body = counts_of(query, low_ms, high_ms)
+        found = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
+        return {span.key // 1000: span.doc_count for span in found}
+
+    def _arrivals(self, query: Query, low_ms: int, high_ms: int) -> Iterator[list[Hit]]:
+        """What arrived between two times, in portions."""
+        after = None
+        while True:
+            body = arrivals_of(query, low_ms, high_ms, after)
+            hits = self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits
+            if hits:
+                yield [_hit(each, time_at=-1) for each in hits]
+            if len(hits) < ARRIVALS_PAGE:
+                return
+            after = hits[-1].sort
+
     def segments(self) -> list[Segment]:
         """Backing indices, with whose documents they hold; by name."""
         answer = self._connection.call("POST", SEGMENTS_PATH, encode(SEGMENTS_QUERY), params=_COMPLETE | _ANYWHERE)
@@ -275,10 +327,11 @@ class ElasticsearchReader:
             raise Unavailable(f"{self._connection.where} gave no answer to a search: {error}") from None
 
 
-def _hit(hit: _Hit) -> Hit:
-    named = _BACKING_INDEX.fullmatch(hit.index)
-    if named is None or not isinstance(hit.sort[0], int):
+def _hit(hit: _Hit, *, time_at: int = 0) -> Hit:
+    """A hit, whose time stands at that place of its sort values."""
+    named, time_ms = _BACKING_INDEX.fullmatch(hit.index), hit.sort[time_at]
+    if named is None or not isinstance(time_ms, int):
         raise Unavailable(
             f"{hit.index} is not an index of an audit data stream", "See the templates and aliases of the cluster."
         )
-    return Hit(hit.id, named["dataset"], named["retention"], hit.sort[0], bytes(hit.source))
+    return Hit(hit.id, named["dataset"], named["retention"], time_ms, bytes(hit.source))

@@ -25,7 +25,8 @@ from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
-from indexer.store.contract import Bucket, Hit, Page, Person, Query, QueryError, Segment, Sightings
+from indexer.store.contract import Arrivals, Bucket, Hit, Known, Page, Person, Query, QueryError, Segment, Sightings
+from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.row import shown_id
@@ -127,6 +128,12 @@ class EmbeddedReader:
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first."""
         yield from self._hits(self._wanted(query), newest_first=False)
+
+    def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
+        """What was committed since a cursor, each document once: nothing becomes visible late here."""
+        del known, overlap_ms
+        wanted = self._wanted(query)
+        yield from arrivals(self._directory, wanted.where, wanted.parameters, wanted.test, cursor)
 
     def segments(self) -> list[Segment]:
         """The files, with whose documents they hold; by name."""

@@ -1,0 +1,107 @@
+"""A command: the message as JSON on its standard input. No shell, no value on its command line.
+
+Status 0 is delivered; 65 (EX_DATAERR) refuses this message for good; anything else, or no end within the time-out, is tried
+again. The command and whatever it has started are ended together. It gets ``PATH``, ``LANG`` and ``HOME`` of our environment,
+and the message's id as ``AUDITSHIP_ID``; what it writes goes nowhere, but for the beginning of its standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO, Final
+
+from msgspec.json import encode
+
+from indexer.alerts.channel import Delivered, Later, Outcome, Refused
+from indexer.alerts.message import Message, harmless
+
+REFUSED: Final = os.EX_DATAERR
+ERROR_BYTES_MAX: Final = 4096
+_LOOK_S: Final = 0.01
+_PASSED: Final = ("PATH", "LANG", "HOME")
+
+
+class Command:
+    """A command.
+
+    Args:
+        arguments: the program's absolute path, and its arguments.
+        timeout_s: how long it may take.
+    """
+
+    def __init__(self, arguments: Sequence[str], timeout_s: float) -> None:
+        self._arguments = list(arguments)
+        self._timeout_s = timeout_s
+
+    def send(self, message: Message) -> Outcome:
+        """Runs the command once."""
+        environment = {name: os.environ[name] for name in _PASSED if name in os.environ} | {"AUDITSHIP_ID": message.id}
+        try:
+            with tempfile.TemporaryFile() as given:
+                given.write(encode(message) + b"\n")
+                given.seek(0)
+                process = subprocess.Popen(  # noqa: S603 - the operator's own command
+                    self._arguments,
+                    stdin=given,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except OSError as error:
+            return Later(harmless(f"cannot be run: {error.strerror}"), needs_help=True)
+        with process:
+            return self._outcome(process)
+
+    def _outcome(self, process: subprocess.Popen[bytes]) -> Outcome:
+        """Waits for the end, and ends what is left of it."""
+        heard = _Heard(process.stderr)
+        heard.start()
+        has_ended = _has_ended(process.pid, self._timeout_s)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still this one
+        status = process.wait()
+        heard.join()
+        text = f": {heard.text()}" if heard.text() else ""
+        if not has_ended:
+            return Later(f"did not end within {self._timeout_s:g} s{text}")
+        if status == 0:
+            return Delivered()
+        return Refused(f"status {status}{text}") if status == REFUSED else Later(f"status {status}{text}")
+
+
+class _Heard(threading.Thread):
+    """Reads what a command complains of, keeps the beginning, and lets the rest go by."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        super().__init__(name="command", daemon=True)
+        assert stream is not None
+        self._stream = stream
+        self._kept = b""
+
+    def run(self) -> None:
+        """Until the last process that could write has ended."""
+        while data := os.read(self._stream.fileno(), 65_536):
+            self._kept += data[: ERROR_BYTES_MAX - len(self._kept)]
+
+    def text(self) -> str:
+        """The beginning, for people."""
+        return harmless(self._kept.decode("utf-8", "replace").strip(), 200)
+
+
+def _has_ended(process: int, timeout_s: float) -> bool:
+    """Waits for a process to end, without taking its status."""
+    deadline = time.monotonic() + timeout_s
+    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_S)
+    return True

@@ -1,0 +1,51 @@
+"""The store that does not answer is an alert too: nobody would be told of anything else meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+
+from indexer.alerts.message import Message, made, time_of
+from indexer.alerts.silence import OWN_ORGANIZATION
+
+
+class StoreTrouble:
+    """Whether the store answers. Once it has not for ``after_s``, that is told; and once it does again, that too."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_ms = round(after_s * 1000)
+        self._since_ms: int | None = None
+        self._cause = ""
+        self.reason = ""
+
+    def failed(self, reason: str, now_ms: int) -> list[Message]:
+        """It has not answered."""
+        self.reason = reason
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        if self._cause or now_ms - self._since_ms < self._after_ms:
+            return []
+        self._cause = secrets.token_hex(16)
+        why = f"not since {time_of(self._since_ms)}, and until it does nobody is told of new events: {reason}"
+        return [_message(self._cause, 1, "the store cannot be read", why, now_ms)]
+
+    def answered(self, now_ms: int) -> list[Message]:
+        """It has answered."""
+        cause, self._since_ms, self._cause, self.reason = self._cause, None, "", ""
+        return [_message(cause, 2, "the store can be read again", "", now_ms)] if cause else []
+
+
+def _message(cause: str, number: int, title: str, reason: str, now_ms: int) -> Message:
+    return made(
+        id=f"{cause}.{number}",
+        cause=cause,
+        kind="alert" if number == 1 else "recovery",
+        severity="critical",
+        title=title,
+        timestamp=time_of(now_ms),
+        organization=OWN_ORGANIZATION,
+        actor="auditship",
+        action="store.read",
+        resource="store",
+        status="failure" if number == 1 else "success",
+        reason=reason,
+    )

@@ -1,0 +1,86 @@
+"""``auditship alerts``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from auditship.errors import AuditshipError
+from auditship.log import configure
+from auditship.settings import load
+from indexer.alerts.channel import Delivered
+from indexer.alerts.channels import channel_of
+from indexer.alerts.run import Alerts, test
+from indexer.alerts.settings import AlertsSettings
+from indexer.settings import IndexerSettings
+
+_log = logging.getLogger("auditship.alerts")
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="The configuration file, alerts.toml.")
+@click.option("--once", is_flag=True, help="One round: tell what is new, and end.")
+@click.option("--test", "is_test", is_flag=True, help="Send a marked test message through every channel, and say how it went.")
+@click.option("--check", is_flag=True, help="Check the configuration, and end.")
+def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> None:
+    r"""Tell people of critical events and detections.
+
+    Follows the store, and delivers one message for each cause, at least once, until SIGTERM or Ctrl-C. What could not be told
+    is kept in the state directory, and told after the next start. SIGHUP reads the configuration again; a bad one is told, and
+    the old one kept.
+
+    \b
+    auditship alerts --config /etc/auditship/alerts.toml
+    auditship alerts --config alerts.toml --test
+    auditship alerts --config alerts.toml --once
+
+    With --once and --test the status is 0 when everything was delivered, and 1 otherwise.
+    """
+    settings = load(AlertsSettings, config)
+    if is_test:
+        sys.exit(_test(settings))
+    store = load(IndexerSettings, settings.indexer_config)
+    if check:
+        _check(settings)
+        click.echo("the configuration is good")
+        return
+    configure()
+    running = Alerts(settings, store, once=once)
+    if once:
+        running.once()
+    elif running.run(lambda: _is_good(config)):
+        os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+
+def _check(settings: AlertsSettings) -> None:
+    """Makes every channel, which reads its secrets and certificates."""
+    for channel in settings.channel:
+        channel_of(channel)
+
+
+def _is_good(config: Path | None) -> bool:
+    """Whether what the configuration says now could be used; told, if it could not."""
+    try:
+        settings = load(AlertsSettings, config)
+        load(IndexerSettings, settings.indexer_config)
+        _check(settings)
+    except AuditshipError as error:
+        _log.error("not reloaded, everything goes on as before: %s", error)
+        return False
+    _log.info("the configuration is good; beginning again with it")
+    return True
+
+
+def _test(settings: AlertsSettings) -> int:
+    """Tests every channel; 1 where one did not deliver."""
+    failed = 0
+    for name, outcome in test(settings):
+        is_good = isinstance(outcome, Delivered)
+        failed += not is_good
+        detail = outcome.detail if isinstance(outcome, Delivered) else outcome.reason
+        click.echo(f"{name}: {'delivered' if is_good else 'NOT delivered'}{f' ({detail})' if detail else ''}")
+    return 1 if failed else 0

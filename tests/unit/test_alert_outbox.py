@@ -1,0 +1,229 @@
+"""The outbox: whatever a channel answers and whenever the process dies, each message comes to one end, and to people."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from auditship.errors import ConfigurationError
+from indexer.alerts.channel import Delivered, Later, Outcome, Refused
+from indexer.alerts.counts import Counts
+from indexer.alerts.deliver import Deliverer, Limits
+from indexer.alerts.escalate import Escalation
+from indexer.alerts.message import Message, made
+from indexer.alerts.outbox import Outbox, OutboxError
+from indexer.alerts.post import Post
+from indexer.alerts.settings import AlertsSettings
+
+CHANNELS = [
+    {"name": "first", "kind": "webhook", "url": "http://127.0.0.1:1/", "fallback": "spare"},
+    {"name": "second", "kind": "webhook", "url": "http://127.0.0.1:1/"},
+    {"name": "spare", "kind": "webhook", "url": "http://127.0.0.1:1/", "only_escalations": True},
+]
+OUTCOMES = st.sampled_from([Delivered(), Later("busy"), Later("no", needs_help=True), Later("wait", 0.0), Refused("never")])
+
+
+class Died(BaseException):
+    """kill -9, at the worst moment: after the other side has taken it, before anything is kept."""
+
+
+class Scripted:
+    """A channel that does what it is told next."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = Delivered()
+        self.dies = False
+        self.taken: Counter[str] = Counter()
+
+    def send(self, message: Message) -> Outcome:
+        if isinstance(self.outcome, Delivered):
+            self.taken[message.id] += 1
+        if self.dies:
+            raise Died
+        return self.outcome
+
+
+class Machine(RuleBasedStateMachine):
+    """Messages, answers, deaths and time in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="outbox-"))
+        self.settings = AlertsSettings(
+            state_dir=self.folder, channel=CHANNELS, retry_interval_max_s=0.001, escalate_after_s=0.001
+        )  # type: ignore[arg-type]
+        self.channels = {each["name"]: Scripted() for each in CHANNELS}
+        self.posted: list[str] = []
+        self.refused: set[tuple[str, str]] = set()
+        self.helped: set[str] = set()
+        self.deaths: Counter[tuple[str, str]] = Counter()
+        self._open()
+
+    def _open(self) -> None:
+        counts = Counts()
+        self.outbox = Outbox(self.folder, pending_max=1000)
+        self.post = Post(self.settings.channel, self.outbox, counts)
+        self.escalation = Escalation(self.settings, self.outbox, counts, wake=self.post.wake, witness=lambda *_: None)
+        limits = Limits(0.001, 3600)
+        self.deliverers = {
+            each.name: Deliverer(
+                each,
+                self.channels[each.name],
+                outbox=self.outbox,
+                counts=counts,
+                limits=limits,
+                helpless=self.escalation.helpless,
+            )
+            for each in self.settings.channel
+        }
+
+    def teardown(self) -> None:
+        self.outbox.close()
+        shutil.rmtree(self.folder)
+
+    @rule(number=st.integers(1, 3))
+    def messages_are_posted(self, number: int) -> None:
+        messages = []
+        for _ in range(number):
+            identity = f"c{len(self.posted)}.1"
+            self.posted.append(identity)
+            messages.append(made(id=identity, cause=identity, kind="alert", severity="critical", title="t", timestamp=""))
+        self.post.put(messages, now_ms())
+
+    @rule(name=st.sampled_from(["first", "second", "spare"]), outcome=OUTCOMES)
+    def a_channel_has_its_turn(self, name: str, outcome: Outcome) -> None:
+        channel, before = self.channels[name], self._states()
+        channel.outcome = outcome
+        self.deliverers[name].step()
+        for key, state in self._states().items():
+            if before.get(key) != state and key[1] == name and state != "pending":
+                assert (state, type(outcome)) in {("delivered", Delivered), ("refused", Refused)}
+                if state == "refused":
+                    self.refused.add(key)
+
+    @precondition(lambda self: self.posted)
+    @rule(name=st.sampled_from(["first", "second", "spare"]), outcome=OUTCOMES)
+    def the_process_dies_while_it_sends(self, name: str, outcome: Outcome) -> None:
+        channel = self.channels[name]
+        channel.outcome, channel.dies = outcome, True
+        waiting = self.outbox.next_due(name, 2**50, 0)
+        try:
+            self.deliverers[name].step()
+        except Died:
+            assert waiting is not None
+            self.deaths[waiting.message.id, name] += 1
+        channel.dies = False
+        self.outbox.close()
+        self._open()
+
+    @rule()
+    def the_process_dies_in_a_transaction(self) -> None:
+        with suppress(Died), self.outbox.transaction():
+            self.post.put([message(-1)], now_ms())
+            self.outbox.move("feed", "never")
+            raise Died
+        assert self.outbox.cursor("feed") is None
+
+    @rule()
+    def it_is_looked_who_waits_too_long(self) -> None:
+        self.escalation.look()
+
+    def _states(self) -> dict[tuple[str, str], str]:
+        sql = "SELECT id, channel, state FROM delivery JOIN message ON number = message"
+        return {(identity, channel): state for identity, channel, state in self.outbox._all(sql)}
+
+    @invariant()
+    def nothing_is_lost_and_nothing_is_told_without_need(self) -> None:
+        states = self._states()
+        assert {identity for identity, _ in states} == set(self.posted)
+        for identity in self.posted:
+            for name in ("first", "second"):
+                state = states[identity, name]
+                taken = self.channels[name].taken[identity]
+                assert state in {"pending", "delivered", "refused"}
+                assert taken <= 1 + self.deaths[identity, name]
+                if state == "delivered":
+                    assert taken >= 1
+            if states[identity, "first"] == "refused":
+                assert (identity, "spare") in states, "nobody else was told"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def message(number: int) -> Message:
+    return made(id=f"m{number}", cause="c", kind="alert", severity="critical", title="t", timestamp="")
+
+
+def test_a_full_disk_makes_no_message_come_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox, channel = Outbox(tmp_path, pending_max=10), Scripted()
+    (settings, *_) = AlertsSettings(state_dir=tmp_path, channel=CHANNELS).channel  # type: ignore[arg-type]
+    deliverer = Deliverer(settings, channel, outbox=outbox, counts=Counts(), limits=Limits(1, 3600), helpless=lambda *_: None)
+    for number in range(2):
+        outbox.post(message(number), {"first": None}, now_ms())
+
+    def full(*_: object) -> None:
+        raise OutboxError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "done", full)
+        assert all(deliverer.step() for _ in range(3))
+    assert [deliverer.step() for _ in range(2)] == [0.0, 0.0]
+    assert channel.taken == {"m0": 1, "m1": 1}
+    assert outbox.pending("first") == 0
+    outbox.close()
+
+
+def test_a_channel_has_a_limit_and_the_others_do_not_suffer_from_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, pending_max=2)
+    assert [outbox.post(message(number), {"a": "b"}, 0) for number in range(3)] == [[], [], ["a"]]
+    assert (outbox.pending("a"), outbox.pending("b")) == (2, 1)  # the fallback has what the other had no room for
+    assert outbox.post(message(4), {"a": "b", "b": None}, 0) == ["a"]
+    assert outbox.post(message(5), {"a": "b"}, 0) == ["a"]
+    assert (outbox.pending("a"), outbox.pending("b")) == (2, 2)
+    outbox.close()
+
+
+def test_a_clock_that_was_set_back_holds_nothing_up(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, pending_max=10)
+    outbox.post(message(1), {"a": None}, 10_000_000)
+    delivery = outbox.next_due("a", 10_000_000, 1000)
+    assert delivery is not None
+    outbox.later(delivery, 10_000_500, "busy")
+    assert outbox.next_due("a", 10_000_000, 1000) is None
+    assert outbox.next_due("a", 5_000_000, 1000) is not None
+    outbox.close()
+
+
+def test_what_was_delivered_is_forgotten_after_a_week_and_what_waits_is_not(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, pending_max=10)
+    for number in (1, 2):
+        outbox.post(message(number), {"a": None}, 0)
+    delivery = outbox.next_due("a", 0, 1000)
+    assert delivery is not None
+    outbox.done(delivery, "delivered")
+    outbox.unseen("feed", [(1000, "x"), (900_000_000, "y")])
+    outbox.forget(8 * 86_400_000, 800_000_000)
+    assert [row[0] for row in outbox._all("SELECT id FROM message")] == ["m2"]
+    assert outbox.unseen("feed", [(1000, "x"), (900_000_000, "y")]) == {"x"}
+    outbox.close()
+
+
+def test_a_file_that_is_no_outbox_of_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "outbox.sqlite").write_bytes(b"something else entirely, which nobody wants to lose" * 100)
+    with pytest.raises(ConfigurationError, match=r"outbox\.sqlite"):
+        Outbox(tmp_path, pending_max=10)

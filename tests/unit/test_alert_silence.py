@@ -1,0 +1,110 @@
+"""Agents that fall silent, and a store that does: told once each, together where they fall together, and when it is over."""
+
+from __future__ import annotations
+
+from indexer.alerts.event import Event
+from indexer.alerts.silence import FORGOTTEN_S, Silence
+from indexer.alerts.trouble import StoreTrouble
+
+START_MS = 1_795_458_000_000
+
+
+def beat(agent: str, at_s: float, *, action: str = "agent.heartbeat", interval_s: float = 60.0) -> Event:
+    return Event(
+        id=f"{agent} {at_s}",
+        dataset="agent",
+        ingested_ms=ms(at_s),
+        timestamp="",
+        severity="info",
+        actor_id=agent,
+        host=f"{agent}.example",
+        action=action,
+        interval_s=interval_s,
+    )
+
+
+def ms(at_s: float) -> int:
+    return START_MS + round(at_s * 1000)
+
+
+def silence(known: dict[str, bytes] | None = None) -> Silence:
+    return Silence(known or {}, silent_after_s=300)
+
+
+def test_each_of_a_few_is_told_once_and_so_is_its_return_also_after_a_restart() -> None:
+    agents = silence()
+    agents.take([beat("a", 0), beat("b", 100)], ms(100))
+    assert agents.judge(ms(300)) == []
+    (first,) = agents.judge(ms(301))
+    assert (first.kind, first.title) == ("alert", "agent a on a.example is silent")
+    assert agents.judge(ms(350)) == []
+    kept = {name: body for name, body in agents.changed().items() if body is not None}
+    agents = silence(kept)
+    assert [each.title for each in agents.judge(ms(401))] == ["agent b on b.example is silent"]
+    (over,) = agents.take([beat("a", 500)], ms(500))
+    assert (over.kind, over.cause) == ("recovery", first.cause)
+    assert agents.take([beat("a", 560)], ms(560)) == []
+    (again,) = agents.judge(ms(900))
+    assert again.cause != first.cause
+
+
+def test_many_that_fall_silent_together_are_one_alert_which_is_over_when_all_are_back() -> None:
+    agents = silence()
+    names = [f"gw-{number}" for number in range(500)]
+    agents.take([beat(name, 0) for name in names], ms(0))
+    (told,) = agents.judge(ms(301))
+    assert told.title == "500 agents are silent"
+    assert told.count == 500
+    assert told.resource.endswith("and 495 more")
+    assert agents.take([beat(name, 400) for name in names[1:]], ms(400)) == []
+    assert [each.cause for each in agents.take([beat(names[0], 401)], ms(401))] == [told.cause]
+
+
+def test_one_that_stops_in_order_and_one_that_speaks_seldom_are_not_silent() -> None:
+    agents = silence()
+    agents.take([beat("stopped", 0, action="agent.stop"), beat("seldom", 0, interval_s=600)], ms(0))
+    assert agents.judge(ms(1700)) == []
+    assert [each.title for each in agents.judge(ms(1801))] == ["agent seldom on seldom.example is silent"]
+    agents.take([beat("stopped", 2000, action="agent.start")], ms(2000))
+    assert [each.title for each in agents.judge(ms(2400))] == ["agent stopped on stopped.example is silent"]
+
+
+def test_a_heartbeat_from_the_future_does_not_hide_silence() -> None:
+    agents = silence()
+    agents.take([beat("a", 86_400)], ms(0))
+    assert len(agents.judge(ms(301))) == 1
+
+
+def test_an_old_heartbeat_that_arrives_late_is_no_return() -> None:
+    agents = silence()
+    agents.take([beat("a", 0)], ms(0))
+    assert len(agents.judge(ms(400))) == 1
+    assert agents.take([beat("a", 60)], ms(500)) == []
+
+
+def test_what_was_said_before_the_last_word_changes_nothing() -> None:
+    agents = silence()
+    agents.take([beat("a", 100), beat("a", 50, action="agent.stop")], ms(100))
+    assert len(agents.judge(ms(401))) == 1
+
+
+def test_one_that_has_been_away_for_a_week_is_forgotten() -> None:
+    agents = silence()
+    agents.take([beat("a", 0)], ms(0))
+    agents.judge(ms(301))
+    agents.changed()
+    agents.judge(ms(FORGOTTEN_S + 1))
+    assert agents.changed() == {"a": None}
+
+
+def test_a_store_that_does_not_answer_is_told_after_a_while_and_when_it_does_again() -> None:
+    store = StoreTrouble(300)
+    assert store.failed("refused", ms(0)) == []
+    assert store.answered(ms(200)) == []
+    assert store.failed("refused", ms(300)) == []
+    (told,) = store.failed("refused", ms(601))
+    assert told.title == "the store cannot be read"
+    assert store.failed("refused", ms(700)) == []
+    (over,) = store.answered(ms(800))
+    assert (over.kind, over.cause) == ("recovery", told.cause)
+    assert store.answered(ms(801)) == []
