@@ -7,6 +7,7 @@ holds what is stored against what was written.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import random
@@ -393,9 +394,14 @@ class World:
         assert not too_many, f"stored and not written, or stored twice: {dict(too_many)}"
 
     def _is_told(self, life: Life, start: int, end: int) -> bool:
-        """Whether a gap covers these bytes, under any name of the file, or of one that has its inode by now."""
+        """Whether gaps cover these bytes, under any name of the file, or of one that has its inode by now."""
         names = set().union(*(each.names for each in self.lives if each.inode == life.inode))
-        return any(path in names and first <= start and (last is None or last >= end) for path, first, last in self.gaps)
+        for first, last in sorted(
+            (first, math.inf if last is None else last) for path, first, last in self.gaps if path in names
+        ):
+            if first <= start < last:
+                start = last  # what follows may be another gap's
+        return start >= end
 
     def summary(self) -> tuple[object, ...]:
         """What came of it all."""
