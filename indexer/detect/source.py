@@ -75,7 +75,7 @@ def files(directory: Path, *, samples: bool = False) -> list[Path]:
         RuleError: the folder cannot be read.
     """
     try:
-        names = sorted(each for each in directory.iterdir() if each.suffix in (".yml", ".yaml"))
+        names = sorted(each for each in directory.iterdir() if each.suffix in (".yml", ".yaml") and each.is_file())
     except OSError as error:
         raise RuleError(f"{directory}: {error.strerror}", "Name a folder of rule files under [detections] rules.") from None
     return [each for each in names if each.name.endswith(SAMPLES_SUFFIX) == samples]

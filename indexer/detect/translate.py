@@ -28,7 +28,7 @@ QUERY_MAX: Final = 4_000
 SERVICE: Final = "audit"
 _INSTEAD: Final = {
     "re": "Write wildcards: * and ?.",
-    "cased": "Fields compare without regard to case; those under audit.extra with it.",
+    "cased": "Names compare without regard to case, audit.extra with it; nothing changes that.",
     "fieldref": "Write auditship: {where: {same: [field, field]}}.",
 }
 
