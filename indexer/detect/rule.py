@@ -27,8 +27,8 @@ from indexer.detect.check import Check, read_checks
 from indexer.detect.event import NETWORK, WORDS, fields_in
 from indexer.detect.source import RuleError
 from indexer.detect.translate import Untranslatable, check_field, query_of
-from indexer.enrich.severity import Severity
 
+Severity = Literal["info", "warning", "critical"]
 Kind = Literal["event_count", "value_count", "temporal", "temporal_ordered"]
 KINDS: Final = ("event_count", "value_count", "temporal", "temporal_ordered")
 SPAN_MS_MAX: Final = 7 * 86_400_000
