@@ -1,9 +1,9 @@
 """``auditship demo``: the whole product on one machine, each part a process of its own, as it would run for real.
 
 Three gateways write to files, one agent tails them, one indexer takes, enriches and stores; unless the run is bounded, the
-detections look at what arrives. A bounded run ends with a JSON
-summary: ``lost`` and ``duplicates`` come from comparing the files that the gateways wrote with what ``auditship export``
-returns from the store, line by line; no part's own counters are asked. All processes end with this one, however it ends.
+detections look at what arrives. A bounded run ends with a JSON summary: ``lost`` and ``duplicates`` come from comparing the
+files that the gateways wrote with what ``auditship export`` returns from the store, line by line; no part's own counters are
+asked. All processes end with this one, however it ends.
 """
 
 from __future__ import annotations
