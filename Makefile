@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench bench-alerts bench-peers bench-fleet bench-elasticsearch kibana env clean
+.PHONY: help demo test lint simulate faults faults-selftest faults-syscalls bench bench-alerts bench-peers bench-fleet bench-elasticsearch bench-benign kibana env clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -53,6 +53,9 @@ bench-alerts: $(STAMP) ## from a critical line to a webhook's receipt; ARGS="--e
 
 bench-fleet: $(STAMP) ## ten thousand simulated agents on one indexer; ARGS="--agents 2000"
 	@$(BIN)/python bench/fleet.py $(ARGS)
+
+bench-benign: $(STAMP) ## a million events with nothing wrong through the detections; ARGS="--events 100000"
+	@$(BIN)/python bench/benign.py $(ARGS)
 
 kibana: $(STAMP) ## builds kibana/audit.ndjson from its source
 	@$(BIN)/python -m kibana

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "lint": ("auditship.lint:lint", "Check log files line by line, before a gateway ships."),
     "pseudonym": ("indexer.commands.pseudonym:pseudonym", "Say under which pseudonym a person or a value is kept."),
     "retention": ("indexer.commands.retention:retention", "Say how long whose documents are kept, and why."),
+    "rules": ("indexer.commands.rules:rules", "Detections: list them, run their samples, run them over the store."),
     "search": ("indexer.commands.search:search", "Find events."),
     "setup": ("indexer.commands.setup:setup", "Install templates, policies, roles and keys in Elasticsearch."),
     "severity": ("indexer.commands.severity:severity", "Show by which rules an organisation's events are judged."),

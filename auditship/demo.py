@@ -1,8 +1,9 @@
 """``auditship demo``: the whole product on one machine, each part a process of its own, as it would run for real.
 
-Three gateways write to files, one agent tails them, one indexer takes, enriches and stores. A bounded run ends with a JSON
-summary: ``lost`` and ``duplicates`` come from comparing the files that the gateways wrote with what ``auditship export``
-returns from the store, line by line; no part's own counters are asked. All processes end with this one, however it ends.
+Three gateways write to files, one agent tails them, one indexer takes, enriches and stores; unless the run is bounded, the
+detections look at what arrives. A bounded run ends with a JSON summary: ``lost`` and ``duplicates`` come from comparing the
+files that the gateways wrote with what ``auditship export`` returns from the store, line by line; no part's own counters are
+asked. All processes end with this one, however it ends.
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ def _running(home: Path, port: int, city_database: Path | None) -> Iterator[_Run
 def _watch(run: _Run, rate: float, seed: int) -> None:
     """Gateways write at a steady pace until Ctrl-C."""
     processes = [run.auditship("agent", "--config", "agent.toml")]
+    processes.append(run.auditship("rules", "run", "--follow", "--config", "indexer.toml"))
     processes += [run.write(gateway, seed, "--rate", str(rate / len(GATEWAYS))) for gateway in GATEWAYS]
     program = sys.argv[0] if Path(sys.argv[0]).name == "auditship" else "auditship"
     click.echo(
@@ -185,6 +187,7 @@ def _watch(run: _Run, rate: float, seed: int) -> None:
   the page    {run.url}/
   search      {program} search 'audit.severity:critical' --config {run.home}/indexer.toml
   follow      {program} tail --config {run.home}/indexer.toml
+  alerts      {program} tail --dataset alert --config {run.home}/indexer.toml
   the files   {run.home}/logs/
   Ctrl-C ends all of it.
 """,

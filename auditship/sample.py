@@ -1,7 +1,8 @@
 """Audit lines as gateways write them, made from a seed: for the demo, the tests and the measurements.
 
-The same seed, calls and times give the same bytes. People and tokens appear as unevenly as in life, most things succeed,
-some lines carry fields that nobody has heard of. Addresses are from the ranges that are reserved for documentation.
+The same seed, calls and times give the same bytes. People and tokens appear as unevenly as in life, each in one organisation
+and from one network; most things succeed, what is grave is rare, some lines carry fields that nobody has heard of. Addresses
+are from the ranges that are reserved for documentation.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ _NETWORKS = ("203.0.113.{}", "198.51.100.{}", "192.0.2.{}", "2001:db8:{:x}::7", 
 
 # action, resource type, how often it happens, how often it fails
 _ACTIONS: Final = (
-    ("authentication.login", "organization", 120, 0.06),
+    ("authentication.login", "organization", 120, 0.015),
     ("session.create", "organization", 90, 0.01),
     ("project.read", "project", 160, 0.005),
     ("project.update", "project", 90, 0.02),
     ("project.create", "project", 14, 0.02),
-    ("project.delete", "project", 4, 0.05),
+    ("project.delete", "project", 2, 0.05),
     ("application.deploy", "application", 110, 0.08),
     ("application.restart", "application", 40, 0.03),
     ("application.scale", "application", 30, 0.03),
@@ -65,10 +66,22 @@ _ACTIONS: Final = (
     ("permission.update", "project", 5, 0.05),
     ("api_token.create", "api_token", 5, 0.02),
     ("api_token.revoke", "api_token", 4, 0.01),
-    ("mfa.disable", "member", 1, 0.1),
+)
+_GRAVE: Final = (
+    ("mfa.disable", "member", 3, 0.1),
     ("audit.settings.update", "organization", 1, 0.1),
 )
+_GRAVE_SHARE: Final = 4e-6
+"""How many of all lines are of :data:`_GRAVE`."""
 _REASONS = {"authentication.login": "wrong password"}
+
+
+class _Who(NamedTuple):
+    """A person or a token: what a line says of the actor, its organisation's number, and its address."""
+
+    actor: dict[str, str]
+    organization: int
+    ip: str
 
 
 class _Actor(NamedTuple):
@@ -92,11 +105,12 @@ class Sample:
         self._numbered = numbered
         self._moments: dict[int, bytes] = {}
         self._actions = _weighted(range(len(_ACTIONS)), [action[2] for action in _ACTIONS])
+        self._grave = _weighted(range(len(_GRAVE)), [action[2] for action in _GRAVE])
         people, tokens = self._people(), self._tokens()
         self._actors = {
-            "web": _zipf([self._actor(person, self._browser(person)) for person in people]),
-            "cli": _zipf([self._actor(person, self._client(person)) for person in people[:80]]),
-            "api": _zipf([self._actor(token, self._automation()) for token in tokens]),
+            "web": _zipf([self._actor(person, self._browser(person.ip)) for person in people]),
+            "cli": _zipf([self._actor(person, self._client(person.ip)) for person in people[:80]]),
+            "api": _zipf([self._actor(token, self._automation(token.ip)) for token in tokens]),
         }
 
     def lines(self, gateway: str, count: int, start_ms: int = 1_795_392_000_000, step_ms: int = 40) -> Iterator[bytes]:
@@ -111,7 +125,11 @@ class Sample:
             timestamp_ms: when it happened, epoch milliseconds.
         """
         chance = self._chance
-        action, resource, _, failing = _ACTIONS[self._actions[int(chance.random() * len(self._actions))]]
+        draw = chance.random()
+        if draw < _GRAVE_SHARE:
+            action, resource, _, failing = _GRAVE[self._grave[int(draw / _GRAVE_SHARE * len(self._grave))]]
+        else:
+            action, resource, _, failing = _ACTIONS[self._actions[int(draw * len(self._actions))]]
         pool = self._actors.get(gateway) or self._actors["api"]
         actor = pool[int(chance.random() * len(pool))]
         failed = chance.random() < failing
@@ -144,44 +162,47 @@ class Sample:
             text = self._moments[second] = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
         return b"%s.%03dZ" % (text, millisecond)
 
-    def _people(self) -> list[dict[str, str]]:
+    def _people(self) -> list[_Who]:
         people = []
         for number in range(PEOPLE):
             first, last = self._chance.choice(_FIRST), self._chance.choice(_LAST)
             email = f"{first}.{last}{number}@example.com".lower()
-            people.append({"type": "user", "id": f"u-{number:05}", "name": f"{first} {last}", "email": email})
+            people.append(self._who({"type": "user", "id": f"u-{number:05}", "name": f"{first} {last}", "email": email}))
         return people
 
-    def _tokens(self) -> list[dict[str, str]]:
+    def _tokens(self) -> list[_Who]:
         kinds = ("api_token", "api_token", "service")
-        return [{"type": kinds[number % 3], "id": f"tok-{number:04}", "name": f"deploy-{number}"} for number in range(TOKENS)]
+        return [
+            self._who({"type": kinds[number % 3], "id": f"tok-{number:04}", "name": f"deploy-{number}"})
+            for number in range(TOKENS)
+        ]
 
-    def _actor(self, actor: dict[str, str], origin: dict[str, Any]) -> _Actor:
-        number = min(int(self._chance.paretovariate(0.9)), 40)
-        organization = {"id": f"org-{number:04}", "name": f"Example {number}"}
-        who = orjson.dumps({"organization": organization, "actor": actor})[1:-1]
-        return _Actor(who, b"," + orjson.dumps(origin)[1:-1])
+    @staticmethod
+    def _who(actor: dict[str, str]) -> _Who:
+        """The same organisation and address at every gateway and with every seed, or they would be in two places at once."""
+        own = random.Random(actor["id"])  # noqa: S311 - repeatable on purpose
+        return _Who(actor, min(int(own.paretovariate(0.9)), 40), _address(own))
 
-    def _browser(self, person: dict[str, str]) -> dict[str, Any]:
+    @staticmethod
+    def _actor(who: _Who, origin: dict[str, Any]) -> _Actor:
+        organization = {"id": f"org-{who.organization:04}", "name": f"Example {who.organization}"}
+        return _Actor(orjson.dumps({"organization": organization, "actor": who.actor})[1:-1], b"," + orjson.dumps(origin)[1:-1])
+
+    def _browser(self, ip: str) -> dict[str, Any]:
         session = f"s-{self._chance.getrandbits(64):016x}"
-        return {"ip": _home(person), "user_agent": self._chance.choice(_BROWSERS), "session_id": session}
+        return {"ip": ip, "user_agent": self._chance.choice(_BROWSERS), "session_id": session}
 
-    def _client(self, person: dict[str, str]) -> dict[str, Any]:
-        return {"ip": _home(person), "user_agent": self._chance.choice(_CLIENTS)}
+    def _client(self, ip: str) -> dict[str, Any]:
+        return {"ip": ip, "user_agent": self._chance.choice(_CLIENTS)}
 
-    def _automation(self) -> dict[str, Any]:
+    def _automation(self, ip: str) -> dict[str, Any]:
         if self._chance.random() < 0.5:  # noqa: PLR2004
-            return {"ip": _address(self._chance), "user_agent": self._chance.choice(_TOOLS)}
+            return {"ip": ip, "user_agent": self._chance.choice(_TOOLS)}
         platform, agent = self._chance.choice(_PIPELINES)
         run = str(self._chance.getrandbits(33))
         url = f"https://ci.example.com/acme/shop/runs/{run}"
         ci = {"platform": platform, "run_id": run, "run_url": url, "repository": "acme/shop"}
-        return {"ip": _address(self._chance), "user_agent": agent, "ci": ci}
-
-
-def _home(person: dict[str, str]) -> str:
-    """A person's address: the same at every gateway and with every seed, or they would be in two places at once."""
-    return _address(random.Random(person["id"]))  # noqa: S311 - repeatable on purpose
+        return {"ip": ip, "user_agent": agent, "ci": ci}
 
 
 def _address(chance: random.Random) -> str:

@@ -9,6 +9,7 @@
     [[organization]]
     id = "org-7"
     legal_hold = true
+    verified_domains = ["example.com"]
 
     [[organization.severity]]
     action = ["project.read"]
@@ -35,9 +36,9 @@ import re
 from collections.abc import Callable
 from fnmatch import translate
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
 from auditship.errors import ConfigurationError
@@ -46,6 +47,7 @@ from indexer.enrich.privacy import MAKE_KEY, Keyed, Masks, Privacy, read_key
 from indexer.enrich.rule import Rule
 from indexer.settings import Retention
 
+Domain = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$", max_length=253)]
 HOLD: Final = "36500d"
 """The retention class of documents under a legal hold: a hundred years, or until the hold is lifted."""
 _CACHED_MAX = 100_000
@@ -61,6 +63,8 @@ class Policy(Section):
     """Tried before the rules that hold for everybody."""
     privacy: Privacy | None = None
     """What is hidden before anything is stored; none: nothing."""
+    verified_domains: tuple[Domain, ...] = Field(default=(), max_length=1000)
+    """E-mail domains of the organisation's own people; none: any will do."""
 
 
 _NOBODY_S: Final = Policy(id="*")
@@ -141,6 +145,10 @@ class Policies:
         if self._key_file is None:
             raise ConfigurationError("no 'pseudonym_key_file' is named in the organisations' policies", MAKE_KEY)
         return Keyed(read_key(self._key_file), organization)
+
+    def verified_domains(self, organization: str) -> tuple[str, ...]:
+        """The e-mail domains of an organisation's own people, in lower case; none: not known."""
+        return self.find(organization).verified_domains
 
     def retention(self, organization: str) -> str:
         """The class, such as ``30d``, that an organisation's new documents are kept in."""

@@ -59,6 +59,19 @@ class EnrichmentSettings(Section):
     cache_entries_max: int = Field(default=50_000, ge=100, le=10_000_000)
 
 
+class DetectionSettings(Section):
+    """``[detections]``: what ``auditship rules run --follow`` looks for, and how often."""
+
+    enabled: bool = True
+    interval_s: float = Field(default=30.0, ge=1, le=3600)
+    rules: FilePath | None = None
+    """A folder of rules of one's own, beside the built-in ones."""
+    disabled: tuple[str, ...] = ()
+    """Rules by name, or by their Sigma id, that make no alerts."""
+    cursor_file: FilePath | None = None
+    """How far the detections have come; beside the embedded store, or in ``/var/lib/auditship``, unless given."""
+
+
 class ReaderEntry(Section):
     """``[[readers]]``: who may search over HTTP, proven by a token whose SHA-256 stands here."""
 
@@ -114,6 +127,7 @@ class IndexerSettings(Settings):
     store: StoreSettings = StoreSettings()
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
+    detections: DetectionSettings = DetectionSettings()
     agents: tuple[AgentEntry, ...] = ()
     readers: tuple[ReaderEntry, ...] = ()
     """Who may search over HTTP; none: only this machine's own users, where ``listen`` is a loopback address."""

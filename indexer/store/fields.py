@@ -6,8 +6,8 @@ that it does not name, or does not index, finds nothing in either store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from index_templates import load
@@ -101,6 +101,29 @@ def values(document: Any, field: str) -> Iterator[Any]:
         yield from _extra(document, field[len(EXTRA) + 1 :])
         return
     yield from _at(document, field.split("."), 0)
+
+
+@lru_cache(maxsize=1000)
+def getter(field: str) -> Callable[[Any], Sequence[Any]]:
+    """:func:`values` of one field, for many documents: several times as fast where no list is on the way."""
+    if field == EXTRA or field.startswith(EXTRA + "."):
+        key = field[len(EXTRA) + 1 :]
+        return lambda document: tuple(_extra(document, key)) if "extra" in document.get("audit", ()) else ()
+    path = field.split(".")
+
+    def get(document: Any) -> Sequence[Any]:
+        value = document
+        for name in path:
+            if type(value) is not dict:
+                return tuple(_at(document, path, 0))
+            value = value.get(name)
+            if value is None:
+                return ()
+        if type(value) is list or type(value) is dict:
+            return tuple(_at(value, path, len(path)))
+        return (value,)
+
+    return get
 
 
 def _at(value: Any, path: list[str], depth: int) -> Iterator[Any]:

@@ -177,3 +177,41 @@ def test_a_search_opens_only_the_files_that_its_page_needs(tmp_path: Path, monke
     page = reader(tmp_path).search(Query(), limit=10)
     assert len(page.hits) == 10
     assert len(searched) == 5 + 1, "each file's span of time, and one file's hits"
+
+
+def of_version_1(path: Path) -> None:
+    """Makes a segment what version 1 would have written."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE arrival")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def arrived(directory: Path, since_ms: int, until_ms: int) -> set[int]:
+    hits = reader(directory).scan(Query(f"event.ingested:[{since_ms} TO {until_ms}]"))
+    return {hit.time_ms - START_MS for hit in hits}
+
+
+def test_what_arrived_in_a_time_is_found_without_looking_at_the_rest(tmp_path: Path) -> None:
+    for minute in range(10):
+        append(tmp_path, [entry(n, time_ms=START_MS + minute * 60_000 + n) for n in range(minute * 10, minute * 10 + 10)])
+    assert arrived(tmp_path, START_MS + 180_000, START_MS + 239_999) == {180_000 + n for n in range(30, 40)}
+    assert len(arrived(tmp_path, START_MS + 180_000, START_MS + 9_000_000)) == 70
+    with closing(open_to_read(tmp_path / "2026-11-23.30d.sqlite")) as connection:
+        assert connection.execute("SELECT count(*), min(first), max(last) FROM arrival").fetchone() == (10, 1, 100)
+        sql = "SELECT * FROM document WHERE number BETWEEN (SELECT min(first) FROM arrival) AND (SELECT max(last) FROM arrival)"
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql} ORDER BY time, id")]
+    assert "SEARCH document USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
+
+
+def test_a_time_of_arrival_in_another_form_is_found_all_the_same(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1, event={"ingested": "2026-11-23T20:20:00+02:00"}), entry(2, event={"ingested": None}), entry(3)])
+    assert arrived(tmp_path, START_MS, START_MS + 999) == {1, 3}
+
+
+def test_a_segment_without_arrivals_is_read_and_brought_up_to_date_when_it_is_written_to(tmp_path: Path) -> None:
+    append(tmp_path, [entry(n) for n in range(5)])
+    of_version_1(tmp_path / "2026-11-23.30d.sqlite")
+    assert len(arrived(tmp_path, START_MS, START_MS + 1000)) == 5
+    append(tmp_path, [entry(n, time_ms=START_MS + 600_000 + n) for n in range(5, 8)])
+    assert len(arrived(tmp_path, START_MS, START_MS + 1000)) == 5
+    assert len(arrived(tmp_path, START_MS + 600_000, START_MS + 700_000)) == 3

@@ -13,9 +13,11 @@ from auditship.block import RESERVED_GATEWAYS
 from indexer.store.contract import Query
 from indexer.store.embedded.predicate import address_bounds, time_bounds
 from indexer.store.embedded.row import folded, tokens
+from indexer.store.embedded.segment import UNKNOWN_MINUTE
 from indexer.store.fields import ALL_TEXT, type_of
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
+_MINUTE_MS: Final = 60_000
 _COLUMNS: Final = {
     "audit.severity": "severity",
     "event.outcome": "outcome",
@@ -89,6 +91,8 @@ def condition(node: Node, now_ms: int) -> Condition:
             return _term(node, now_ms)
         case Range(field="@timestamp"):
             return _time(node, now_ms)
+        case Range(field="event.ingested"):
+            return _arrival(node, now_ms)
         case Range() | Exists():
             return ANY
 
@@ -133,6 +137,18 @@ def _time(node: Term | Range, now_ms: int) -> Condition:
     low, high = time_bounds(node, now_ms, "@timestamp")
     parts = [(sql, each) for sql, each in (("time >= ?", low), ("time <= ?", high)) if each is not None]
     return Condition(" AND ".join(sql for sql, _ in parts) or "1", tuple(each for _, each in parts))
+
+
+def _arrival(node: Range, now_ms: int) -> Condition:
+    """Documents between the first and the last number of the minutes in which they arrived."""
+    low, high = time_bounds(node, now_ms, "event.ingested")
+    parts, parameters = ["minute >= ?"], [max(low or 0, 0) // _MINUTE_MS]
+    if high is not None:
+        parts.append("minute <= ?")
+        parameters.append(high // _MINUTE_MS)
+    minutes = f"FROM arrival WHERE {' AND '.join(parts)} OR minute = {UNKNOWN_MINUTE}"
+    sql = f"number BETWEEN (SELECT min(first) {minutes}) AND (SELECT max(last) {minutes})"
+    return Condition(sql, (*parameters, *parameters), is_exact=False)
 
 
 def _words(node: Term) -> Condition:

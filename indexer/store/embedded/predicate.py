@@ -9,11 +9,13 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from auditship.line import EPOCH
 from indexer.store.contract import QueryError
-from indexer.store.fields import ALL_TEXT, VALUE_MAX, is_folded, type_of, under, values
+from indexer.store.embedded.remembered import is_worth_it, remembered
+from indexer.store.fields import ALL_TEXT, VALUE_MAX, getter, is_folded, type_of, under
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
 Predicate = Callable[[Any], bool]
@@ -26,15 +28,17 @@ _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "H": 3_600_000, "d":
 _LONG_MAX: Final = 2**63 - 1
 
 
-def predicate(node: Node, now_ms: int) -> Predicate:
-    """The test that a query is.
+def predicate(node: Node, now_ms: int, *, remembers: bool = True) -> Predicate:
+    """The test that a query is; ``remembers``: parts that repeat are looked up instead of tested again.
 
     Raises:
         QueryError: a value does not fit its field.
     """
     match node:
         case Bool():
-            return _bool(node, now_ms)
+            if remembers and is_worth_it(node):
+                return _remembered(node)
+            return _bool(node, now_ms, remembers=remembers)
         case Exists():
             fields = under(node.field)
             return lambda document: any(_has(document, field) for field in fields)
@@ -45,22 +49,33 @@ def predicate(node: Node, now_ms: int) -> Predicate:
             return _leaf(node, node.field, now_ms)
 
 
+@lru_cache(maxsize=32)
+def _remembered(node: Bool) -> Predicate:
+    """A large query's test, with what it has learnt from earlier searches; times are not among its fields."""
+    return remembered(node, _bool(node, 0, remembers=False))
+
+
 def _never(value: Any) -> bool:
     del value
     return False
 
 
-def _bool(node: Bool, now_ms: int) -> Predicate:
-    must = [predicate(each, now_ms) for each in node.must]
-    must_not = [predicate(each, now_ms) for each in node.must_not]
-    should = [predicate(each, now_ms) for each in node.should] if not node.must else []
+def _bool(node: Bool, now_ms: int, *, remembers: bool) -> Predicate:
+    must = [predicate(each, now_ms, remembers=remembers) for each in node.must]
+    must_not = [predicate(each, now_ms, remembers=remembers) for each in node.must_not]
+    should = [predicate(each, now_ms, remembers=remembers) for each in node.should] if not node.must else []
 
     def test(document: Any) -> bool:
-        return (
-            all(each(document) for each in must)
-            and not any(each(document) for each in must_not)
-            and (not should or any(each(document) for each in should))
-        )
+        for each in must:
+            if not each(document):
+                return False
+        for each in must_not:
+            if each(document):
+                return False
+        for each in should:
+            if each(document):
+                return True
+        return not should
 
     return test
 
@@ -71,7 +86,7 @@ def _any(tests: Sequence[Predicate]) -> Predicate:
 
 def _has(document: Any, field: str) -> bool:
     limit = VALUE_MAX if type_of(field) in ("keyword", "flattened") else None
-    return any(limit is None or not isinstance(value, str) or len(value) <= limit for value in values(document, field))
+    return any(limit is None or not isinstance(value, str) or len(value) <= limit for value in getter(field)(document))
 
 
 def _leaf(node: Term | Range, field: str, now_ms: int) -> Predicate:
@@ -91,7 +106,15 @@ def _leaf(node: Term | Range, field: str, now_ms: int) -> Predicate:
             test = _date(node, now_ms, field)
         case _:
             return _never
-    return lambda document: any(test(value) for value in values(document, field))
+    get = getter(field)
+
+    def holds(document: Any) -> bool:
+        for value in get(document):  # noqa: SIM110 - a generator for each field would cost more than the tests
+            if test(value):
+                return True
+        return False
+
+    return holds
 
 
 def _keyword(node: Term | Range, fold: Callable[[str], str]) -> Predicate:

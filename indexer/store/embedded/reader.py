@@ -180,7 +180,8 @@ class EmbeddedReader:
     def _spans(self) -> Iterator[tuple[SegmentName, int, int]]:
         """Segments that hold anything, with their first and last time."""
         for name in segments(self._directory):
-            row = _one(name, "SELECT min(time), max(time) FROM document")
+            # asked one by one each is a look at an end of the index; together they would read all of it
+            row = _one(name, "SELECT (SELECT min(time) FROM document), (SELECT max(time) FROM document)")
             if row is not None and row[0] is not None:
                 yield name, row[0], row[1]
 

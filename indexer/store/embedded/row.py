@@ -6,7 +6,7 @@ import base64
 import re
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.json import Decoder
@@ -19,11 +19,17 @@ Row = tuple[int, bytes, int, str, str | None, str | None, str | None, str | None
 
 INSERT: Final = "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_WORDS: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
+INSERT_ARRIVAL: Final = (
+    "INSERT INTO arrival VALUES (?, ?, ?) ON CONFLICT (minute) DO UPDATE SET"
+    " first = min(first, excluded.first), last = max(last, excluded.last)"
+)
+_MINUTE_CHARACTERS: Final = len("2026-11-23T18:20")
 _V4: Final = b"\0" * 10 + b"\xff\xff"
 _TOKEN = re.compile(r"(?<![^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f])[A-Za-z0-9]+(?![^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f])")
 
 
 class _Event(Struct, frozen=True, gc=False):
+    ingested: str | None = None
     action: str | None = None
     outcome: str | None = None
     reason: str | None = None
@@ -84,8 +90,16 @@ class _Found(Struct, frozen=True, gc=False):
 _decode = Decoder(_Found).decode
 
 
-def row_of(number: int, entry: Entry, compress: Callable[[bytes], bytes]) -> tuple[Row, str]:
-    """An entry's row under a number, and its text for the index of words."""
+class Made(NamedTuple):
+    """What an entry adds: its row, its text for the index of words, and the minute of its arrival."""
+
+    row: Row
+    text: str
+    minute: str
+
+
+def row_of(number: int, entry: Entry, compress: Callable[[bytes], bytes]) -> Made:
+    """An entry's row under a number, and what it is found by."""
     found = _decode(entry.body)
     event, audit, user, organization, ip = found.event, found.audit, found.user, found.organization, found.source.ip
     resource = audit.resource
@@ -119,7 +133,11 @@ def row_of(number: int, entry: Entry, compress: Callable[[bytes], bytes]) -> tup
         ip,
         audit.rejection.reason,
     )
-    return row, "\n".join(filter(None, texts))
+    return Made(row, "\n".join(filter(None, texts)), _minute(event.ingested))
+
+
+def _minute(ingested: str | None) -> str:
+    return ingested[:_MINUTE_CHARACTERS] if ingested and ingested.endswith("Z") else ""
 
 
 def packed_id(text: str) -> bytes:

@@ -1,12 +1,13 @@
 """A segment: the documents of one UTC day of arrival and one retention class, in one SQLite file.
 
-Name: ``2026-11-23.30d.sqlite`` (day of arrival, retention class). Format, version 1 (``user_version``; ``application_id`` is
+Name: ``2026-11-23.30d.sqlite`` (day of arrival, retention class). Format, version 2 (``user_version``; ``application_id`` is
 "AUDT"): table ``document`` with the document's JSON, compressed, as ``body`` and, for finding it, its id (16 bytes), time
 (epoch milliseconds), dataset, and some fields in lower case; table ``codec`` with the dictionary that bodies are compressed
 with (:mod:`~indexer.store.embedded.codec`); table ``words``, a full-text index over
 :data:`~indexer.store.fields.ALL_TEXT`; table ``seen``, from which addresses actors succeeded: when first and last, how often,
-and the number of the newest such document (segments made before there was one are without). Columns only narrow a search; what
-a query means is told by :mod:`~indexer.store.embedded.predicate` over the body.
+and the number of the newest such document (segments made before there was one are without); table ``arrival``, which says of
+each minute of ``event.ingested`` which numbers its documents lie between (version 1 had none). Columns only narrow a search;
+what a query means is told by :mod:`~indexer.store.embedded.predicate` over the body.
 
 Written in WAL mode and synced at each commit; readers in other processes see each commit whole and hold up nobody. A file of
 another version raises :class:`~auditship.errors.ConfigurationError`.
@@ -23,12 +24,16 @@ from typing import Final, NamedTuple
 from auditship.errors import ConfigurationError
 from indexer.store.embedded.codec import Codec, shipped
 
-VERSION: Final = 1
+VERSION: Final = 2
+VERSION_WITHOUT_ARRIVALS: Final = 1
+"""Still read, and brought up to date when it is written to."""
+UNKNOWN_MINUTE: Final = -1
 APPLICATION_ID: Final = 0x41554454
 BUSY_TIMEOUT_S: Final = 5.0
 CACHE_KIB: Final = 16_384
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.([1-9]\d{0,4}d)\.sqlite")
 
+ARRIVAL: Final = "CREATE TABLE arrival (minute INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL)"
 SCHEMA: Final = f"""
 CREATE TABLE document (
     number INTEGER PRIMARY KEY,
@@ -44,6 +49,7 @@ CREATE TABLE document (
     body BLOB NOT NULL
 );
 CREATE TABLE codec (dictionary BLOB NOT NULL);
+{ARRIVAL};
 CREATE UNIQUE INDEX document_id ON document (id);
 CREATE INDEX document_time ON document (time, id);
 CREATE INDEX document_severity ON document (severity, time, id) WHERE severity <> 'info';
@@ -117,6 +123,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
                     connection.execute(statement)
                 connection.execute("INSERT INTO codec VALUES (?)", (shipped(),))
             connection.execute("COMMIT")
+        if _version(connection) == VERSION_WITHOUT_ARRIVALS:
+            _add_arrivals(connection)
         _check(connection, path)
     except BaseException:
         connection.close()
@@ -134,7 +142,9 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        _check(connection, path)
+        if _check(connection, path) == VERSION_WITHOUT_ARRIVALS:
+            connection.execute(ARRIVAL.replace("TABLE", "TEMP TABLE"))
+            connection.execute("INSERT INTO arrival VALUES (?, 0, ?)", (UNKNOWN_MINUTE, 2**62))
     except BaseException:
         connection.close()
         raise
@@ -146,18 +156,41 @@ def codec_of(connection: sqlite3.Connection) -> Codec:
     return Codec(connection.execute("SELECT dictionary FROM codec").fetchone()[0])
 
 
+def minute_of(text: str) -> int:
+    """The minute since the epoch that a time in UTC names, ``2026-11-23T18:20``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return UNKNOWN_MINUTE
+    return max(int(moment.replace(tzinfo=UTC).timestamp() // 60), 0) if moment.tzinfo is None else UNKNOWN_MINUTE
+
+
+def _add_arrivals(connection: sqlite3.Connection) -> None:
+    """Brings a segment of version 1 up to date: what it holds came at times unknown."""
+    connection.execute("BEGIN IMMEDIATE")
+    if _version(connection) == VERSION_WITHOUT_ARRIVALS:
+        connection.execute(ARRIVAL)
+        last = connection.execute("SELECT max(number) FROM document").fetchone()[0]
+        if last is not None:
+            connection.execute("INSERT INTO arrival VALUES (?, 0, ?)", (UNKNOWN_MINUTE, last))
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
 def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path) -> int:
+    """A file's version, if it can be used."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     version = _version(connection)
     if (application, version) == (0, 0) and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
         raise Unmade(f"{path}: nothing is in it yet", "Its writer is about to make it; try again.")
-    if (application, version) != (APPLICATION_ID, VERSION):
+    if application != APPLICATION_ID or version not in (VERSION, VERSION_WITHOUT_ARRIVALS):
         raise ConfigurationError(
             f"{path}: not a segment of version {VERSION} (it says {version})",
             "It was written by another version of auditship, or by another program; move it away or use that version.",
         )
+    return version

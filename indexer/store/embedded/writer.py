@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from auditship.errors import ConfigurationError
-from indexer.document import REJECTED, Entry
+from indexer.document import Entry
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
-from indexer.store.embedded.row import INSERT, INSERT_WORDS, packed_id, row_of
+from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, packed_id, row_of
 from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
-from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, open_to_write, segments
+from indexer.store.embedded.segment import SegmentName, codec_of, minute_of, open_to_read, open_to_write, segments
 
 GROUP_ENTRIES_MAX: Final = 20_000
 IDS_MAX: Final = 500
@@ -209,16 +209,26 @@ def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Cod
     made = [row_of(number, entry, codec.compress) for number, entry in enumerate(entries, first)]
     connection.execute("SAVEPOINT fast")
     try:
-        connection.executemany(INSERT, [row for row, _ in made])
+        connection.executemany(INSERT, [each.row for each in made])
         new: Sequence[int] = range(len(entries))
     except sqlite3.IntegrityError:
         connection.execute("ROLLBACK TO fast")
-        new = _insert_each(connection, [row for row, _ in made])
+        new = _insert_each(connection, [each.row for each in made])
     connection.execute("RELEASE fast")
-    connection.executemany(INSERT_WORDS, [(made[at][0][0], made[at][1]) for at in new])
+    connection.executemany(INSERT_WORDS, [(made[at].row[0], made[at].text) for at in new])
+    connection.executemany(INSERT_ARRIVAL, _arrivals([made[at] for at in new]))
     if keeps_sightings(connection):
-        connection.executemany(INSERT_SEEN, seen_rows(made[at][0] for at in new))
+        connection.executemany(INSERT_SEEN, seen_rows(made[at].row for at in new))
     return new
+
+
+def _arrivals(made: Sequence[Made]) -> Iterable[tuple[int, int, int]]:
+    """The first and the last number of each minute of arrival, as rows."""
+    spans: dict[str, tuple[int, int]] = {}
+    for each in made:
+        number = each.row[0]
+        spans[each.minute] = spans.get(each.minute, (number, number))[0], number
+    return [(minute_of(minute), *span) for minute, span in spans.items()]
 
 
 def _insert_each(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
@@ -228,15 +238,16 @@ def _insert_each(connection: sqlite3.Connection, rows: Sequence[tuple[object, ..
 
 
 def _held(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[str]:
-    """The ids of entries that a segment holds. Its times tell which events it may hold at all."""
-    low, high = connection.execute("SELECT min(time), max(time) FROM document").fetchone()
-    if low is None:
+    """The ids of entries that a segment holds. Its first and last id, which begin with times, tell which it may hold at all."""
+    low = connection.execute("SELECT min(id) FROM document WHERE id >= ?", (_EVENT_ID_MIN,)).fetchone()[0]
+    high = connection.execute("SELECT max(id) FROM document").fetchone()[0]
+    if high is None:
         return set()
     has_rejected = connection.execute("SELECT 1 FROM document WHERE id < ? LIMIT 1", (_EVENT_ID_MIN,)).fetchone()
     wanted = {
-        packed_id(entry.id): entry.id
-        for entry in entries
-        if (has_rejected if entry.dataset == REJECTED else low <= entry.time_ms <= high)
+        identity: entry.id
+        for entry, identity in ((entry, packed_id(entry.id)) for entry in entries)
+        if (has_rejected if identity < _EVENT_ID_MIN else low is not None and low <= identity <= high)
     }
     found: set[str] = set()
     ids = list(wanted)

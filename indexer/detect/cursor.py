@@ -1,0 +1,86 @@
+"""How far a detector has come: the arrival up to which everything was looked at, in a file that is whole or absent.
+
+Written last, after the alerts are stored: a crash repeats the run, and the alerts' ids see to it that none is stored twice.
+While it is held, no other process on this machine runs the detections.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from auditship.errors import AuditshipError, ConfigurationError
+
+VERSION: Final = 1
+
+
+class Busy(AuditshipError):  # noqa: N818 - a state of the machine, not a defect
+    """Another process runs the detections here."""
+
+
+class Cursor:
+    """One detector's place.
+
+    Raises:
+        Busy: another process holds it.
+        ConfigurationError: its folder cannot be written, or the file is not one of ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}", "Set cursor_file under [detections].") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.arrived_ms = self._read()
+        except OSError:
+            os.close(self._lock)
+            raise Busy(f"{path}: another process runs the detections", "One is enough: end the other one.") from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def move(self, arrived_ms: int) -> None:
+        """Everything that arrived before then was looked at: durable when this returns.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        beside = self._path.with_name(f".{self._path.name}.new")
+        try:
+            with beside.open("w", encoding="ascii") as file:
+                json.dump({"version": VERSION, "arrived_ms": arrived_ms}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path}: {error.strerror}", "Set cursor_file under [detections].") from None
+        self.arrived_ms = arrived_ms
+
+    def close(self) -> None:
+        """Lets another process take over."""
+        os.close(self._lock)
+
+    def _read(self) -> int | None:
+        try:
+            found = json.loads(self._path.read_bytes())
+            if found["version"] == VERSION and type(found["arrived_ms"]) is int:
+                return int(found["arrived_ms"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise ConfigurationError(
+            f"{self._path}: not a cursor of version {VERSION}", "Remove it: the detections then begin with what arrives next."
+        )

@@ -1,0 +1,175 @@
+"""Promises of the counting: windows, order, lateness, bounds. Pure: no store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from indexer.detect import engine as engine_module
+from indexer.detect.check import World
+from indexer.detect.engine import Engine, Hit
+from indexer.detect.event import Event
+from indexer.detect.ruleset import Ruleset
+from indexer.detect.silence import MINUTE_MS, Heard
+
+HOUR_MS = 3_600_000
+WORLD = World(lambda _: (), lambda *_: ())
+LOGSOURCE = {"product": "auditship", "service": "audit"}
+
+
+def rules(folder: Path, **correlations: Mapping[str, Any]) -> Ruleset:
+    """Rules over the events ``a`` and ``b``: these correlations, and no built-in one."""
+    documents: list[dict[str, Any]] = [
+        {"title": n, "name": n, "logsource": LOGSOURCE, "detection": {"x": {"event.action": n}, "condition": "x"}} for n in "ab"
+    ]
+    for name, correlation in correlations.items():
+        ours = dict(correlation)
+        auditship = ours.pop("auditship", {})
+        whole = {"group-by": ["user.id"], "timespan": "1h", **ours}
+        documents.append({"title": name, "name": name, "correlation": whole, "auditship": auditship})
+    (folder / "r.yml").write_text("---\n".join(yaml.safe_dump(each, sort_keys=False) for each in documents))
+    found = Ruleset.load(folder)
+    assert found.problems == ()
+    return found.only(list(correlations))
+
+
+def event(time_ms: int, user: str = "u", **facts: str) -> Event:
+    return Event(time_ms, f"{time_ms}-{user}-{sorted(facts.items())}", {"user.id": user, **facts})
+
+
+def found(engine: Engine) -> list[tuple[str, int]]:
+    return [(hit.about.name, hit.total) for hit in engine.take()]
+
+
+COUNT = {"type": "event_count", "rules": ["a"], "condition": {"gte": 3}}
+VALUES = {"type": "value_count", "rules": ["a"], "condition": {"field": "source.ip", "gte": 3}}
+ORDERED = {"type": "temporal_ordered", "rules": ["a", "b"]}
+TOGETHER = {"type": "temporal", "rules": ["a", "b"]}
+
+
+def test_a_window_has_both_its_ends_and_slides(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    for time_ms in (0, 1, HOUR_MS):
+        engine.feed(event(time_ms), ["a"])
+    assert found(engine) == [("many", 3)]
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    for time_ms in (0, 1, HOUR_MS + 1):
+        engine.feed(event(time_ms), ["a"])
+    assert found(engine) == []
+    engine.feed(event(HOUR_MS + 1, "v"), ["a"])
+    assert found(engine) == [], "another user is another group"
+    engine.feed(event(HOUR_MS + 1, "U", n="2"), ["a"])
+    assert found(engine) == [("many", 3)], "values compare without regard to case"
+
+
+def test_an_event_counts_once_however_often_it_is_fed(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    for _ in range(5):
+        engine.feed(event(1), ["a"])
+        engine.feed(event(2), ["a"])
+    assert found(engine) == []
+
+
+def test_order_matters_in_one_kind_alone_and_one_event_is_not_two_of_a_row(tmp_path: Path) -> None:
+    both = rules(tmp_path, ordered=ORDERED, together=TOGETHER)
+    engine = Engine(both, WORLD)
+    engine.feed(event(1), ["b"])
+    engine.feed(event(2), ["a"])
+    assert found(engine) == [("together", 2)]
+    engine.feed(event(3), ["b"])
+    assert sorted(found(engine)) == [("ordered", 2), ("together", 2)]
+    engine = Engine(both, WORLD)
+    engine.feed(event(1), ["a", "b"])
+    assert ("ordered", 2) not in found(engine)
+
+
+def test_a_value_beyond_its_most_does_not_count(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, few={**VALUES, "auditship": {"per_value_max": 2}}), WORLD)
+    for n, ip in enumerate("1112233"):
+        engine.feed(event(n, **{"source.ip": ip}), ["a"])
+    assert found(engine) == []
+    engine.feed(event(9, **{"source.ip": "4"}), ["a"])
+    assert found(engine) == [("few", 3)]
+
+
+def test_what_primes_makes_no_hits_and_is_remembered(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    engine.prime((event(n), ["a"]) for n in range(5))
+    assert found(engine) == []
+    engine.feed(event(9), ["a"])
+    assert found(engine) == [("many", 6)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_counts_agree_with_counting_anew_also_where_events_come_a_little_late(tmp_path: Path, seed: int) -> None:
+    print("seed", seed)
+    chance = random.Random(seed)
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    times = sorted(chance.randrange(20 * HOUR_MS) for _ in range(40))
+    order = sorted(times, key=lambda each: each + chance.randrange(HOUR_MS))
+    for time_ms in order:
+        engine.feed(event(time_ms), ["a"])
+    expected = {end // HOUR_MS for end in times if sum(end - HOUR_MS <= each <= end for each in times) >= 3}
+    assert {hit.start_ms // HOUR_MS for hit in engine.take()} == expected
+    assert engine.late == {}
+
+
+def test_what_comes_later_than_can_be_counted_is_noted(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many=COUNT, ordered=ORDERED), WORLD)
+    engine.feed(event(10 * HOUR_MS), ["b", "a"])
+    engine.feed(event(5 * HOUR_MS), ["a"])
+    engine.feed(event(5 * HOUR_MS + 1), ["a"])
+    assert [tuple(each) for each in engine.late["many"]] == [(5 * HOUR_MS, 6 * HOUR_MS + 1)]
+    assert engine.late["ordered"][0].first_ms == 5 * HOUR_MS, "what follows it is past"
+
+
+def test_one_cause_makes_one_hit_an_hour_with_the_most_that_was_counted(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many={**COUNT, "timespan": "1m"}), WORLD)
+    for n in range(180):
+        engine.feed(event(n * 30_000), ["a"])
+    hits: list[Hit] = engine.take()
+    assert [(hit.start_ms, hit.total) for hit in hits] == [(0, 3), (HOUR_MS, 3)]
+
+
+def test_memory_is_bounded_and_what_is_forgotten_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "EVENTS_MAX", 100)
+    engine = Engine(rules(tmp_path, many=COUNT, values=VALUES), WORLD)
+    for n in range(1000):
+        engine.feed(event(n, f"u-{n}", **{"source.ip": str(n)}), ["a"])
+    for n in range(1000):
+        engine.feed(event(n, "busy", **{"source.ip": str(n)}), ["a"])
+    assert engine.forgotten >= 900
+    sizes = [groups.size for groups in engine._groups.values()]
+    assert max(sizes) <= 150
+    assert sizes == [sum(map(len, groups.windows.values())) for groups in engine._groups.values()]
+    engine.forget(10 * HOUR_MS)
+    assert [groups.size for groups in engine._groups.values()] == [0, 0]
+
+
+def heard(minutes: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The silent gateways at the end; a line of x and . for each says when it spoke."""
+    state = Heard()
+    for minute in range(max(map(len, minutes.values()))):
+        state.add(minute * MINUTE_MS, [name for name, line in minutes.items() if line[minute : minute + 1] == "x"])
+    return [(each.gateway, each.last_ms // MINUTE_MS) for each in state.silent(5 * MINUTE_MS)]
+
+
+@pytest.mark.parametrize(
+    ("cli", "web", "silent"),
+    [
+        ("xxxxx......", "xxxxxxxxxxx", [("cli", 4)]),
+        ("xxxxx.....", "xxxxxxxxxx", [("cli", 4)]),
+        ("xxxxx....", "xxxxxxxxx", []),
+        ("xxxx.......", "xxxxxxxxxxx", []),
+        ("xxxxx......", "xxxxx......", []),
+        ("xxxxx......", "xxxxxx.....", []),
+        ("xxxxx.....x", "xxxxxxxxxxx", []),
+    ],
+)
+def test_silence_is_that_of_one_who_spoke_while_others_speak(cli: str, web: str, silent: list[tuple[str, int]]) -> None:
+    assert heard({"cli": cli, "web": web}) == silent
