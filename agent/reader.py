@@ -371,6 +371,8 @@ class Reader:
                 self._release(stream)
             return
         self._look_at_open(stream, now)
+        if stream.superseded:  # cut off a moment ago: what its file holds now is looked at with the next scan
+            return
         quiet_since = max(stream.unlisted_at_s, stream.grew_at_s)
         if now - quiet_since < self._settings.release_after_s and not self._once:
             return

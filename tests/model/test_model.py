@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from machine import LOGS
 from simulation import ANSWERS, NAMES, run
 from world import World
 
@@ -34,6 +35,23 @@ def test_fresh_seeds_hold() -> None:
     print(f"seeds from {first}")
     for seed in range(first, first + FRESH):
         run(seed)
+
+
+@pytest.mark.parametrize("after", [b"", b'{"n":-1}\n'])
+def test_a_file_that_is_cut_off_after_it_has_lost_its_name_ends_nothing(after: bytes) -> None:
+    world = World(random.Random(1))
+    world.write("a.log", 3)
+    world.heal()
+    path = f"{LOGS}/a.log"
+    inode = world.machine.names[path]
+    world.machine.link(path, None)
+    world.pass_time(5)
+    world.turn()
+    inode.data[:] = after
+    world.pass_time(5)
+    world.write("b.log", 3)
+    world.heal()
+    assert world.cluster.stored[after] == bool(after)
 
 
 def test_a_seed_repeats_itself() -> None:
