@@ -203,19 +203,12 @@ def test_events_that_come_hours_late_are_counted_with_those_of_their_time(bench:
     assert {decoded(each.body)["audit"]["alert"]["count"] for each in found} == {24}
 
 
+@pytest.mark.parametrize("store", ["embedded"], indirect=True)  # the class is not set up on the other
 def test_an_alert_is_kept_as_long_as_its_organisation_s_events(bench: Bench) -> None:
-    if isinstance(bench.store.reader, _elasticsearch()):
-        pytest.skip("the class 60d is not set up there")
     bench.run()
     bench.now_ms += MINUTE_MS
     bench.login(20, at_ms=START_MS, organization={"id": "org-long"})
     assert {each.retention for each in bench.run()} == {"60d"}
-
-
-def _elasticsearch() -> type:
-    from indexer.store.elasticsearch import ElasticsearchReader  # noqa: PLC0415 - a type alone
-
-    return ElasticsearchReader
 
 
 def test_alerts_are_found_by_their_own_fields(bench: Bench) -> None:

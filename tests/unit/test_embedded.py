@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -215,3 +217,16 @@ def test_a_segment_without_arrivals_is_read_and_brought_up_to_date_when_it_is_wr
     append(tmp_path, [entry(n, time_ms=START_MS + 600_000 + n) for n in range(5, 8)])
     assert len(arrived(tmp_path, START_MS, START_MS + 1000)) == 5
     assert len(arrived(tmp_path, START_MS + 600_000, START_MS + 700_000)) == 3
+
+
+def test_writers_that_make_a_day_s_file_at_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:
+    for day in range(30):
+        start = threading.Barrier(6)
+
+        def work(path: Path, start: threading.Barrier = start) -> None:
+            start.wait()
+            open_to_write(path).close()
+
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(work, tmp_path / f"{day}.sqlite") for _ in range(6)]:
+                done.result()

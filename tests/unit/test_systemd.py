@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
+COMMANDS = {
+    "agent": "agent --config /etc/auditship/agent.toml",
+    "alerts": "alerts --config /etc/auditship/alerts.toml",
+    "indexer": "indexer --config /etc/auditship/indexer.toml",
+    "rules": "rules run --follow --config /etc/auditship/indexer.toml",
+}
 EXPOSURE_MAX = 20
 """Tenths, of ten: systemd's own judgement; a service without any restriction has 9.6."""
 
@@ -18,19 +24,19 @@ def values(unit: Path) -> dict[str, str]:
 
 
 def test_there_is_one_for_each_program() -> None:
-    assert [unit.name for unit in UNITS] == ["auditship-agent.service", "auditship-alerts.service", "auditship-indexer.service"]
+    assert [unit.stem for unit in UNITS] == [f"auditship-{name}" for name in COMMANDS]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_it_runs_without_privileges_reloads_and_comes_back(unit: Path) -> None:
     found = values(unit)
-    command = unit.stem.removeprefix("auditship-")
+    name = unit.stem.removeprefix("auditship-")
     assert found["User"] == "auditship"
     assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ""
     assert found["NoNewPrivileges"] == "yes"
     assert found["ProtectSystem"] == "strict"
-    assert found["ExecStart"].endswith(f"/auditship {command} --config /etc/auditship/{command}.toml")
-    assert "-HUP" in found["ExecReload"]
+    assert found["ExecStart"].endswith(f"/auditship {COMMANDS[name]}")
+    assert ("-HUP" in found.get("ExecReload", "")) is (name != "rules"), "rules are read at a start"
     assert found["Restart"] == "always"
     assert found["StateDirectory"] == "auditship"
 

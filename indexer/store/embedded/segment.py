@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,6 +31,7 @@ VERSION_WITHOUT_ARRIVALS: Final = 1
 UNKNOWN_MINUTE: Final = -1
 APPLICATION_ID: Final = 0x41554454
 BUSY_TIMEOUT_S: Final = 5.0
+BUSY_PAUSE_S: Final = 0.01
 CACHE_KIB: Final = 16_384
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.([1-9]\d{0,4}d)\.sqlite")
 
@@ -111,7 +113,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_log(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -130,6 +132,20 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging. SQLite does not wait for others that open a new file at the same moment: so this does."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
