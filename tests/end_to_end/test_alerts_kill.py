@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -37,7 +38,8 @@ def test_every_cause_is_told_at_least_once_and_never_more_than_twice(tmp_path: P
             for victim in victims:
                 running[victim] = world.receive("live") if victim == "receiver" else world.alerts()
             world.await_told(told)  # and settled: a second kill could otherwise fall upon the same message
-        assert world.stop(running["alerts"]) == 0, world.said()
+        ended = world.stop(running["alerts"])  # killed and started a moment ago, it may not have begun to listen for signals
+        assert ended in (0, -signal.SIGTERM), world.said()
         ids = Counter(each["headers"]["Auditship-Id"] for each in world.received())
         assert len(ids) == told  # a repeat has the same id: with it, each is told exactly once
         assert max(ids.values()) <= 2
