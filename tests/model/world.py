@@ -57,11 +57,11 @@ class Gaps(Report):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, int, int | None]] = []
+        self.told: list[tuple[str, str, int, int | None]] = []
 
     def gap(self, path: str, stream: str, start: int, end: int | None, reason: str) -> None:
         super().gap(path, stream, start, end, reason)
-        self.told.append((path, start, end))
+        self.told.append((path, stream, start, end))
 
 
 class Keeper:
@@ -126,7 +126,7 @@ class World:
         """Which life an inode's content is, by the inode's identity."""
         self.number = 0
         self.cluster = Cluster(chance)
-        self.gaps: list[tuple[str, int, int | None]] = []
+        self.gaps: list[tuple[str, str, int, int | None]] = []
         self.fired: Counter[str] = Counter()
         self.start_agent()
 
@@ -396,13 +396,17 @@ class World:
     def _is_told(self, life: Life, start: int, end: int) -> bool:
         """Whether gaps cover these bytes, under any name of the file, or of one that has its inode by now."""
         names = set().union(*(each.names for each in self.lives if each.inode == life.inode))
-        for first, last in sorted(
-            (first, math.inf if last is None else last) for path, first, last in self.gaps if path in names
-        ):
-            if first <= start < last:
-                start = last  # what follows may be another gap's
-        return start >= end
+        gaps = [gap for gap in self.gaps if gap[0] in names]
+        return any(_covers([gap for gap in gaps if gap[1] == stream], start, end) for stream in {gap[1] for gap in gaps})
 
     def summary(self) -> tuple[object, ...]:
         """What came of it all."""
         return self.written.total(), self.cluster.stored, self.gaps, self.fired, self.machine.failed
+
+
+def _covers(gaps: list[tuple[str, str, int, int | None]], start: int, end: int) -> bool:
+    """Whether the gaps of one stream cover these bytes together."""
+    for first, last in sorted((first, math.inf if last is None else last) for _, _, first, last in gaps):
+        if first <= start < last:
+            start = last  # what follows may be another gap's
+    return start >= end
