@@ -61,8 +61,8 @@ class Catalogue:
                 self._report.gap(path, stream, record.mark.offset, None, "truncated before everything sent was acknowledged")
             self.records.remember(record)
 
-    def is_settled(self, found: Mapping[Key, Found]) -> bool:
-        """Whether there is nothing any more that may have been sent under a damaged checkpoint; told once.
+    def settle(self, found: Mapping[Key, Found]) -> bool:
+        """Ends the uncertainty once nothing is left that may have been sent under a damaged checkpoint; tells whether it did.
 
         ``found``: every file that there is. All must be known, and acknowledged as far as they went then.
         """

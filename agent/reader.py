@@ -315,7 +315,7 @@ class Reader:
                 self._catalogue.release_unborn(key)
         for record in self._catalogue.records.missing(found, hidden):
             self._tell_missing(record)
-        if not troubles and self._catalogue.is_settled(found):
+        if not troubles and self._catalogue.settle(found):
             self._is_whole_due = self._is_changed = True
         self._has_scanned = True
         self._watch(self._discovery.directories)

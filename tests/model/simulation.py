@@ -19,6 +19,11 @@ STEPS = 250
 NAMES = ("a.log", "b.log", "c.log")
 ANSWERS = ("stored",) * 6 + ("lost answer", "lost answer", "no answer", "busy", "refused", "too large")
 
+RARE = (
+    "rotate", "rotate", "truncate", "delete", "replace", "kill_agent", "kill_agent", "tear_checkpoint", "lose_power",
+    "roll_over", "roll_over", "clock",
+)  # fmt: skip
+
 
 def run(seed: int) -> World:
     """One seed's world, to its end.
@@ -63,23 +68,9 @@ def step(world: World, chance: random.Random) -> None:
 
 def rare(world: World, chance: random.Random, name: str) -> None:
     """A fault, or what rotating tools do."""
-    what = chance.choice(
-        (
-            "rotate",
-            "rotate",
-            "truncate",
-            "delete",
-            "kill_agent",
-            "kill_agent",
-            "tear_checkpoint",
-            "lose_power",
-            "roll_over",
-            "roll_over",
-            "clock",
-        )
-    )
+    what = chance.choice(RARE)
     world.fired[what] += 1
-    if what in ("rotate", "truncate", "delete"):
+    if what in ("rotate", "truncate", "delete", "replace"):
         getattr(world, what)(name)
     elif what == "clock":
         world.machine.clock_ns += chance.choice((-86_400, 86_400)) * 1_000_000_000

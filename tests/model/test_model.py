@@ -17,10 +17,10 @@ from machine import LOGS
 from simulation import ANSWERS, NAMES, run
 from world import World
 
-FIXED = range(400)
+FIXED = range(1000)
 FRESH = 1000
 FAULTS = (
-    "kill_agent", "lose_power", "truncate", "delete", "rotate", "failed call", "torn checkpoint",
+    "kill_agent", "lose_power", "truncate", "delete", "replace", "rotate", "failed call", "torn checkpoint",
     "an item that is not taken", "a bulk without an answer", "a rollover between attempts",
 )  # fmt: skip
 
@@ -85,7 +85,7 @@ class Pipeline(RuleBasedStateMachine):
     def write(self, name: str, count: int, header: bool) -> None:
         self.world.write(name, count, header=header)
 
-    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["rotate", "truncate", "delete"]))
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["rotate", "truncate", "delete", "replace"]))
     def lose_sight(self, name: str, what: str) -> None:
         getattr(self.world, what)(name)
 

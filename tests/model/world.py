@@ -208,6 +208,12 @@ class World:
                 self.fired["torn checkpoint"] += 1
                 self.machine.tear(newest, self.chance.randrange(len(newest.data) + 1))
 
+    def replace(self, name: str) -> None:
+        """While the agent is down a file is deleted, and another takes its place, and its inode if nothing else holds that."""
+        self.kill_agent()
+        self.delete(name)
+        self.write(name, self.chance.randint(1, 12), header=self.chance.random() < 0.5)
+
     def lose_power(self) -> None:
         """The machine dies, and the agent with it."""
         if self.keeper.jobs and self.chance.random() < 0.5:
