@@ -6,7 +6,6 @@ there is either the old one or the new one, and in which order files and their d
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from auditship.limits import open_files
+from auditship.lock import lock
 
 OTHER_FILES_MAX: Final = 128
 """Descriptors for everything that is no log file: connections, state, watches."""
@@ -149,10 +149,4 @@ class System:
         Raises:
             BlockingIOError: another process holds it.
         """
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-            raise
-        return file
+        return lock(path)

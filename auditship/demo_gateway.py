@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from auditship import clock
 from auditship.sample import Sample
 
 WRITE_LINES_MAX = 500
@@ -29,18 +30,14 @@ def main(gateway: str, path: Path, seed: int, count: int | None, rate: float) ->
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     if count is None:
         while True:
-            os.write(file, sample.line(gateway, _now_ms()))
+            os.write(file, sample.line(gateway, clock.now_ms()))
             time.sleep(1 / rate)
     while count > 0:
-        lines = b"".join(sample.line(gateway, _now_ms()) for _ in range(min(count, WRITE_LINES_MAX)))
+        lines = b"".join(sample.line(gateway, clock.now_ms()) for _ in range(min(count, WRITE_LINES_MAX)))
         written = 0
         while written < len(lines):
             written += os.write(file, lines[written:])
         count -= WRITE_LINES_MAX
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

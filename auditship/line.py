@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import DecodeError, Meta, Raw, Struct, ValidationError
@@ -20,11 +20,9 @@ from msgspec import field as named
 from msgspec.json import Decoder, encode
 from msgspec.structs import fields
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_MS_MIN: Final = -62_135_596_800_000  # the year 1
-_EPOCH_MS_MAX: Final = 253_402_300_799_999  # the end of the year 9999
+from auditship.clock import EPOCH_MS_MAX, EPOCH_MS_MIN
 
-Timestamp = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=_EPOCH_MS_MIN, le=_EPOCH_MS_MAX)]
+Timestamp = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=EPOCH_MS_MIN, le=EPOCH_MS_MAX)]
 Name = Annotated[str, Meta(min_length=1)]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
 
-from auditship.line import EPOCH
+from auditship import clock
+from auditship.clock import EPOCH
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -40,6 +40,6 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic in newer relea
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Reads it."""
         try:
-            return value if isinstance(value, int) else parse(str(value), time.time_ns() // 1_000_000)
+            return value if isinstance(value, int) else parse(str(value), clock.now_ms())
         except ValueError as error:
             self.fail(str(error), param, ctx)

@@ -23,11 +23,11 @@ from indexer.enrich import demo_database
 BLOCK_BYTES = 1 << 20
 
 
-def blocks(path: Path) -> Iterator[tuple[BlockHeader, bytes]]:
+def blocks(path: Path, *, agent: str = "bench", block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[BlockHeader, bytes]]:
     """A file as the agent would send it."""
-    compressor, stream = zstandard.ZstdCompressor(level=1), Stream("bench", "web")
+    compressor, stream = zstandard.ZstdCompressor(level=1), Stream(agent, "web")
     with path.open("rb") as file:
-        while data := file.read(BLOCK_BYTES):
+        while data := file.read(block_bytes):
             data += file.readline()
             yield stream.block(data), compressor.compress(data)
 

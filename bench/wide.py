@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import urllib3
-import zstandard
 from cluster import node_cpu_s
 from figures import cpu_s, figure, finish, free_port, log_file, start
-from indexing import await_ready
-from stream import Stream
+from indexing import await_ready, blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -67,19 +65,15 @@ def family_cpu_s(pid: int) -> float:
     return sum(cpu_s(int(each)) for each in (pid, *children))
 
 
-def send(url: str, data: bytes, number: int) -> int:
+def send(url: str, path: Path) -> int:
     """One sender's file, block by block, each until it is taken; how many lines."""
-    http, stream, compressor = urllib3.PoolManager(), Stream(f"bench-{number}", "web"), zstandard.ZstdCompressor(level=1)
-    sent = 0
-    while sent < len(data):
-        end = data.find(b"\n", min(sent + BLOCK_BYTES, len(data) - 1)) + 1
-        header = stream.block(data[sent:end])
-        body = compressor.compress(data[sent:end])
+    http, lines = urllib3.PoolManager(), 0
+    for header, body in blocks(path, agent=path.stem, block_bytes=BLOCK_BYTES):
+        lines += header.lines
         while not _is_taken(http, url, header, body):
-            header = replace(header, redelivered=True)
+            header = replace(header, redelivered=True)  # noqa: PLW2901 - the same block again
             time.sleep(0.5)
-        sent = end
-    return data.count(b"\n")
+    return lines
 
 
 def _is_taken(http: urllib3.PoolManager, url: str, header: BlockHeader, body: bytes) -> bool:
@@ -91,13 +85,16 @@ def _is_taken(http: urllib3.PoolManager, url: str, header: BlockHeader, body: by
     return answer.status == 200
 
 
-def parts(data: bytes) -> list[bytes]:
-    """The lines, dealt to the senders."""
-    lines = data.splitlines(keepends=True)
-    return [b"".join(lines[at::SENDERS]) for at in range(SENDERS)]
+def parts(folder: Path, lines: int) -> list[Path]:
+    """A log's lines, dealt to the senders, a file for each."""
+    dealt = log_file(folder, lines).read_bytes().splitlines(keepends=True)
+    paths = [folder / f"sender-{at}.jsonl" for at in range(SENDERS)]
+    for at, path in enumerate(paths):
+        path.write_bytes(b"".join(dealt[at::SENDERS]))
+    return paths
 
 
-def store(server: Server, data: Sequence[bytes], workers: int) -> Cost:
+def store(server: Server, paths: Sequence[Path], workers: int) -> Cost:
     """Stores every line with that many workers, and counts what is there."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
@@ -107,7 +104,7 @@ def store(server: Server, data: Sequence[bytes], workers: int) -> Cost:
             await_ready(urllib3.PoolManager(), url, 60)
             before, nodes, began = family_cpu_s(indexer.pid), node_cpu_s(server), time.monotonic()
             with ThreadPoolExecutor(SENDERS) as pool:
-                lines = sum(pool.map(send, [url] * SENDERS, data, range(SENDERS)))
+                lines = sum(pool.map(send, [url] * SENDERS, paths))
             took = time.monotonic() - began
             server.request("POST", "/logs-audit.web-30d/_refresh")
             used, nodes = family_cpu_s(indexer.pid) - before, node_cpu_s(server) - nodes
@@ -130,10 +127,10 @@ def tell(workers: int, nodes: int, cost: Cost) -> None:
 def main(lines: int, nodes: int, workers: Sequence[int]) -> None:
     """Measures each number of workers on one cluster, after a run that is not told."""
     with Cluster.start(nodes) as cluster, tempfile.TemporaryDirectory() as folder:
-        data = parts(log_file(Path(folder), lines).read_bytes())
-        store(cluster.server, data, workers[0])  # the nodes' compilers have to see our work first
+        paths = parts(Path(folder), lines)
+        store(cluster.server, paths, workers[0])  # the nodes' compilers have to see our work first
         for number in workers:
-            tell(number, nodes, store(cluster.server, data, number))
+            tell(number, nodes, store(cluster.server, paths, number))
 
 
 if __name__ == "__main__":

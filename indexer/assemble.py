@@ -11,6 +11,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 
+from auditship.clock import now_ms
 from auditship.log import configure
 from auditship.settings import load
 from indexer.build import Builder
@@ -23,7 +24,7 @@ from indexer.enrich.relays import relay_networks
 from indexer.enrich.severity import Severities
 from indexer.metrics import Metrics
 from indexer.organizations import Policies
-from indexer.pipeline import Pipeline, now_ms
+from indexer.pipeline import Pipeline
 from indexer.record import ORGANIZATION, Maker
 from indexer.retention import exceptions
 from indexer.server import Indexer, application
@@ -66,12 +67,14 @@ def places_of(settings: EnrichmentSettings) -> Places:
     return Places(settings.city_database, settings.asn_database, settings.cache_entries_max, relays=relays)
 
 
-def whereabouts_of(settings: EnrichmentSettings, reader: Reader, metrics: Metrics) -> Whereabouts | None:
+def whereabouts_of(
+    settings: EnrichmentSettings, reader: Reader, metrics: Metrics, relays: frozenset[int]
+) -> Whereabouts | None:
     """What tells unusual locations; none where that is not wanted, or no database tells any location."""
     if not settings.unusual_location or not (settings.city_database or settings.asn_database):
         return None
     rule = WarmUp(settings.location_warm_up_days, settings.location_warm_up_events, settings.location_window_days)
-    return Whereabouts(reader, rule, relay_networks(settings.relay_networks), clock=now_ms, count=metrics.unusual)
+    return Whereabouts(reader, rule, relays, clock=now_ms, count=metrics.unusual)
 
 
 def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> Indexer:
@@ -80,7 +83,7 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     places = places_of(settings.enrichment)
     builder = builder_of(settings.enrichment, places, retention=settings.store.retention)
     reader = open_reader(settings)
-    whereabouts = whereabouts_of(settings.enrichment, reader, metrics) if writer is None else None
+    whereabouts = whereabouts_of(settings.enrichment, reader, metrics, places.relays) if writer is None else None
     writer = writer or open_writer(settings)
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]

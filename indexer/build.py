@@ -19,13 +19,14 @@ from msgspec import Raw
 from msgspec.json import Encoder
 
 from auditship.block import BlockHeader
-from auditship.line import EPOCH, Ci, Line, LineError
+from auditship.clock import EPOCH, utc
 from auditship.line import Actor as Who
+from auditship.line import Ci, Line, LineError
 from indexer.decode import Decoded
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors
 from indexer.enrich.cache import Cache
-from indexer.enrich.habits import Origin
+from indexer.enrich.habits import Finding, Origin
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Masks
@@ -70,7 +71,7 @@ class Block(NamedTuple):
     @classmethod
     def of(cls, header: BlockHeader, *, sender: str, now_ms: int, organizations: frozenset[str] = frozenset()) -> Block:
         """From a block's header; ``sender`` is the name that the token or certificate proved."""
-        ingested, created = _utc(now_ms), _utc(min(header.created_ms, now_ms))
+        ingested, created = utc(max(now_ms, 0)), utc(max(min(header.created_ms, now_ms), 0))
         agent = _encode({"id": header.agent, "name": sender or header.agent, "type": "auditship"})
         host = _encode({"name": header.host})
         file = _encode({"path": header.path.decode("utf-8", "replace")})
@@ -178,18 +179,17 @@ class Builder:
 
     def _event(self, block: Block, decoded: Decoded, line: Line, watch: Watch | None) -> Entry:
         """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder."""
-        resource, text, ci = line.resource, decoded.text, line.ci
+        resource, text = line.resource, decoded.text
         if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         moment, time_ms = _moment(line.timestamp)
         origin = self._origin(line)
         judged, reason, tags = self._judgement(line, decoded), line.reason, decoded.tags
+        location, pipeline = (origin.location, b"") if line.ci is None else self._pipeline(line.ci, line, origin)
         if watch and origin.person and origin.whence:
             found = watch.judge(origin.person, origin.whence, time_ms, succeeded=line.status == "success")
             if found:
-                plain = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
-                judged, tags = _judged(plain.at_least(found.least), line), tags + found.tags
-                reason = "; ".join(filter(None, (line.reason or plain.reason, found.reason)))
+                judged, reason, tags = self._unusual(decoded, line, found)
         identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
         offset = b"%d" % decoded.offset
         parts = [
@@ -197,12 +197,9 @@ class Builder:
             b',"hash":"', (decoded.hash or hashlib.sha256(text).hexdigest()).encode(), b'","sequence":', offset, judged.event,
             b',"reason":' + _encode(reason) if reason else judged.reason,
             block.log, offset, judged.level, block.audit, judged.audit,
-            origin.actor, origin.location if ci is None else self._location(line, origin),
-            b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms),
+            origin.actor, location,
+            b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms), pipeline,
         ]  # fmt: skip
-        if ci is not None:
-            platform = self._platform(ci) or origin.platform
-            parts += b',"ci":', _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
         if line.changes:
             parts += b',"changes":', _encode(line.changes)
         if decoded.extra:
@@ -217,10 +214,17 @@ class Builder:
         parts.append(b"}")
         return Entry(identity.decode(), time_ms, block.gateway, origin.retention, b"".join(parts))
 
-    def _location(self, line: Line, origin: _Origin) -> bytes:
-        """Where a pipeline ran: the event's own word counts before the user agent's."""
-        platform = (line.ci and self._platform(line.ci)) or origin.platform
-        return _encode(location_text(origin.place, platform, line.actor.type != "user"))
+    def _unusual(self, decoded: Decoded, line: Line, found: Finding) -> tuple[_Judged, str, tuple[str, ...]]:
+        """The judgement, the reason and the tags of an event whose location is unusual."""
+        plain = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
+        reason = "; ".join(filter(None, (line.reason or plain.reason, found.reason)))
+        return _judged(plain.at_least(found.least), line), reason, decoded.tags + found.tags
+
+    def _pipeline(self, ci: Ci, line: Line, origin: _Origin) -> tuple[bytes, bytes]:
+        """Where a pipeline ran, and ``audit.ci``: the event's own word counts before the user agent's."""
+        platform = self._platform(ci) or origin.platform
+        location = _encode(location_text(origin.place, platform, line.actor.type != "user"))
+        return location, b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
 
     def _origin(self, line: Line) -> _Origin:
         """What is known of the line's actor, organisation, user agent and address."""
@@ -360,9 +364,3 @@ def _names(actor: Who) -> tuple[str, ...]:
     if name and email and name != actor.id != email != name:
         return actor.id, name, email
     return tuple(dict.fromkeys(each for each in (actor.id, name, email) if each))
-
-
-def _utc(time_ms: int) -> str:
-    """RFC 3339 with milliseconds; a time out of range is shown as the nearest that can be."""
-    moment = EPOCH + timedelta(milliseconds=min(max(time_ms, 0), 253_402_300_799_999))
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,12 +10,12 @@ import asyncio
 import hashlib
 import logging
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
 from msgspec.json import decode
 
+from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.record import ACCESS, Access, Maker, store, this_user
 from indexer.settings import IndexerSettings
@@ -49,7 +49,7 @@ def _record(settings: IndexerSettings, config: Path | None) -> None:
             ("configuration", "change"),
             "configuration",
         )
-        refused = asyncio.run(store(settings, Maker.of(settings).entry(access, time.time_ns() // 1_000_000)))
+        refused = asyncio.run(store(settings, Maker.of(settings).entry(access, clock.now_ms())))
     except (AuditshipError, OSError) as error:
         refused = str(error)
     if refused:

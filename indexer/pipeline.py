@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from auditship.block import BlockHeader, Receipt
+from auditship.clock import now_ms
 from auditship.line import LineError
 from indexer.build import Block, Builder
 from indexer.decode import Decoded, decode_block
@@ -31,11 +31,6 @@ SLICE_BYTES: Final = 256 * 1024
 _LATER: Final = Entry("", 0, "", "", b"")
 _Item = TypeVar("_Item")
 _log = logging.getLogger("auditship.indexer")
-
-
-def now_ms() -> int:
-    """The wall clock, epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Pipeline:

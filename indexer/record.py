@@ -19,9 +19,7 @@ import os
 import pwd
 import secrets
 import socket
-import time
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,8 +27,8 @@ import click
 from msgspec import Raw, Struct
 from msgspec.json import encode
 
+from auditship import clock
 from auditship.errors import AuditshipError
-from auditship.line import EPOCH
 from indexer.build import document_id
 from indexer.document import (
     ECS,
@@ -110,7 +108,7 @@ class Maker:
         details = {
             name: _short(value) for name, value in ({**who.more, **access.details}).items() if value not in (None, "", ())
         }
-        moment = (EPOCH + timedelta(milliseconds=now_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        moment = clock.utc(now_ms)
         original = encode({"timestamp": moment, "actor": who.id, "action": access.action, **details})
         identity = document_id(now_ms, self._stream, number, original)
         document = Document(
@@ -186,7 +184,7 @@ def recorded(settings: IndexerSettings, access: Access) -> bool:
 async def _write(settings: IndexerSettings, access: Access) -> str:
     """Why it was refused; empty when it is written."""
     with _as_owner(settings):
-        return await store(settings, Maker.of(settings).entry(access, time.time_ns() // 1_000_000))
+        return await store(settings, Maker.of(settings).entry(access, clock.now_ms()))
 
 
 async def store(settings: IndexerSettings, entry: Entry) -> str:

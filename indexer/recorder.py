@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.document import Entry
 from indexer.record import Access, Maker, Who, write
@@ -127,7 +128,7 @@ class Recorder:
         if len(self._unwritten) >= UNWRITTEN_MAX:
             self._count_failure()
             return
-        self._unwritten.append(self._maker.entry(Access("audit.search", who, details), time.time_ns() // 1_000_000))
+        self._unwritten.append(self._maker.entry(Access("audit.search", who, details), clock.now_ms()))
 
     def _failed(self, reason: str) -> None:
         self._count_failure()

@@ -64,7 +64,7 @@ class KibanaSetup:
     def _object(self, wanted: dict[str, Any]) -> Change:
         """What becomes of a saved object. Kibana may have added attributes of its own: those that we give are compared."""
         asked = {"objects": [{"type": wanted["type"], "id": wanted["id"]}], "excludeExportDetails": True}
-        present = self._call("POST", "/api/saved_objects/_export", body=asked, missing=True)
+        present = self._call("POST", "/api/saved_objects/_export", body=asked, missing=HTTPStatus.BAD_REQUEST)
         name = f"{wanted['type']} {wanted['id']}"
         if not present:
             return Change("saved_objects", name, "created")
@@ -81,16 +81,16 @@ class KibanaSetup:
 
     def _rule(self, rule: dict[str, Any]) -> Change:
         path = f"/api/alerting/rule/{rule['id']}"
-        if self._call("GET", path, missing=True):
+        if self._call("GET", path, missing=HTTPStatus.NOT_FOUND):
             return Change("alert_rules", rule["id"], "unchanged")
         if not self._dry_run:
             self._call("POST", path, body={name: value for name, value in rule.items() if name != "id"})
         return Change("alert_rules", rule["id"], "created")
 
     def _call(
-        self, method: str, path: str, *, body: object = None, fields: dict[str, Any] | None = None, missing: bool = False
+        self, method: str, path: str, *, body: object = None, fields: dict[str, Any] | None = None, missing: int = 0
     ) -> dict[str, Any]:
-        """One request and its JSON; with ``missing``, an empty one for what is not there: 404, of an export 400."""
+        """One request and its JSON; an empty one where the status is that of what is ``missing``."""
         headers = dict(self._headers)
         try:
             if fields is not None:
@@ -102,7 +102,7 @@ class KibanaSetup:
         except urllib3.exceptions.HTTPError as error:
             hint = "Name Kibana's address with --kibana-url, and who vouches for it with --kibana-ca-file."
             raise SetupError(f"{self._url}: {error}", hint) from None
-        if missing and answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST}:
+        if answer.status == missing:
             return {}
         if answer.status != HTTPStatus.OK:
             hint = "An administrator of Kibana is needed." if answer.status in (401, 403) else ""

@@ -18,15 +18,12 @@ from product import free_port
 from sample_entries import entry
 from stores import Store
 
+from auditship.clock import now_ms
 from indexer.document import Entry
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 DEADLINE_S = 60.0
 TESTS = Path(__file__).parent
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def critical(number: int, **changes: Any) -> Entry:

@@ -8,7 +8,8 @@ from datetime import UTC, timedelta
 from msgspec import Raw
 from msgspec.json import encode
 
-from auditship.line import EPOCH, Line
+from auditship.clock import EPOCH
+from auditship.line import Line
 from indexer.build import Block, document_id
 from indexer.decode import Decoded
 from indexer.document import ECS, Actor, Audit, Document, Event, Http, Id, Log, Organization, Related, Resource, User

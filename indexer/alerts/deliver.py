@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from auditship import clock
 from indexer.alerts.channel import Channel, Delivered, Later, Outcome, Refused
 from indexer.alerts.channel.http import RETRY_AFTER_S_MAX
 from indexer.alerts.counts import Counts
@@ -98,14 +98,14 @@ class Deliverer(threading.Thread):
         Returns:
             How long to rest then: 0 while there may be more, some time after a failure, None where nothing is due.
         """
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         try:
             delivery = self._outbox.next_due(self.settings.name, now_ms, round(RETRY_AFTER_S_MAX * 1000))
             if delivery is None:
                 return None
             outcome = self._unmarked.get(delivery.number) or self._sent(delivery)
             self._unmarked[delivery.number] = outcome
-            wait_s = self._settle(delivery, outcome, time.time_ns() // 1_000_000)
+            wait_s = self._settle(delivery, outcome, clock.now_ms())
         except OutboxError as error:
             _log.error("channel %s: %s", self.settings.name, error)
             self._failures += 1

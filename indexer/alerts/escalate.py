@@ -7,9 +7,9 @@ that waiting will not help. The channel itself goes on trying. A fallback may ha
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 
+from auditship import clock
 from indexer.alerts.counts import Counts
 from indexer.alerts.outbox import Delivery, Outbox
 from indexer.alerts.settings import AlertsSettings
@@ -50,7 +50,7 @@ class Escalation:
         Raises:
             OutboxError: it is tried again at the next look.
         """
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         for name in self._outbox.waiting_channels():
             if name not in self._fallbacks:
                 number = self._outbox.abandon(name, "no longer configured")
@@ -65,7 +65,7 @@ class Escalation:
     def helpless(self, delivery: Delivery, reason: str) -> None:
         """A channel cannot deliver this; somebody else is told, once."""
         fallback = self._fallbacks.get(delivery.channel)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         with self._outbox.transaction():
             if not self._outbox.escalated(delivery):
                 return

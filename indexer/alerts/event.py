@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
-from auditship.line import EPOCH
+from auditship.clock import EPOCH
 from indexer.store.contract import Hit
 
 ALERT: Final = "alert"

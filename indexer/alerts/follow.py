@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from msgspec import DecodeError
 
+from auditship import clock
 from indexer.alerts.counts import Counts
 from indexer.alerts.event import AGENT, ALERT, OWN_RULES, Event, read
 from indexer.alerts.message import Message, time_of
@@ -115,7 +116,7 @@ class Follower:
 
     def tick(self) -> None:
         """What time alone brings, and what can be forgotten. After a look, so that nothing is judged by what was not read."""
-        now_ms, now = time.time_ns() // 1_000_000, time.monotonic()
+        now_ms, now = clock.now_ms(), time.monotonic()
         with self._consistent():
             if messages := [message for watch in self._watches for message in watch.tick(now_ms)]:
                 with self._outbox.transaction():
@@ -139,7 +140,7 @@ class Follower:
     def _take(self, feed: Feed, arrivals: Arrivals, *, is_first: bool) -> None:
         now = time.monotonic()
         if arrivals.hits or is_first or now - self._kept_at[feed.name] >= KEEP_INTERVAL_S:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = clock.now_ms()
             events = [_read(hit) for hit in arrivals.hits]
             with self._outbox.transaction():
                 new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from auditship.line import EPOCH
+from auditship.clock import EPOCH
 from auditship.log import printable
 from indexer.alerts.cause import Telling, is_anybodys, is_many
 from indexer.alerts.event import ALERT, Event

@@ -24,7 +24,7 @@ import msgspec
 from auditship.errors import AuditshipError, ConfigurationError
 from indexer.alerts.cause import Cause
 from indexer.alerts.message import Message
-from indexer.alerts.outbox_file import lock, open_outbox
+from indexer.alerts.outbox_file import open_outbox, take
 
 KEPT_MS: Final = 7 * 86_400_000
 
@@ -62,7 +62,7 @@ class Outbox:
 
     def __init__(self, directory: Path, *, pending_max: int) -> None:
         self._lock = threading.RLock()
-        self._held = lock(directory)
+        self._held = take(directory)
         self._path = directory / "outbox.sqlite"
         self._pending_max = pending_max
         try:

@@ -6,13 +6,13 @@ refused and left as it is.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from auditship.errors import ConfigurationError
+from auditship.lock import lock
 
 VERSION: Final = 1
 APPLICATION_ID: Final = 0x41554C54
@@ -47,7 +47,7 @@ PRAGMA user_version = {VERSION};
 """
 
 
-def lock(directory: Path) -> int:
+def take(directory: Path) -> int:
     """Takes the directory for this process, until it ends or closes the descriptor.
 
     Raises:
@@ -55,19 +55,15 @@ def lock(directory: Path) -> int:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        hint = "What has to be told is kept there: it must be writable."
-        raise ConfigurationError(f"{directory}: {error.strerror}", hint) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
+        return lock(directory / "lock")
+    except BlockingIOError:
         raise ConfigurationError(
             f"{directory}: another `auditship alerts` is running on it",
             "End that one first, or give this one a state_dir of its own.",
         ) from None
-    return file
+    except OSError as error:
+        hint = "What has to be told is kept there: it must be writable."
+        raise ConfigurationError(f"{directory}: {error.strerror}", hint) from None
 
 
 def open_outbox(path: Path) -> sqlite3.Connection:

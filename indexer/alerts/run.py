@@ -12,6 +12,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Final
 
+from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.alerts.channel import Outcome
 from indexer.alerts.channels import channel_of
@@ -172,7 +173,7 @@ class Alerts:
         self._follower.look()
         if self._store.reason:
             _log.info("works again")
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = clock.now_ms()
             self._post.put(self._store.answered(now_ms), now_ms)
 
     def _tick(self) -> None:
@@ -185,7 +186,7 @@ class Alerts:
         self._agents.could_not_read()
         if self._store.reason != error.what:
             _log.error("%s; tried again until it works. %s", error.what, error.hint)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         try:
             self._post.put(self._store.failed(error.what, now_ms), now_ms)
             self._escalation.look()
@@ -194,7 +195,7 @@ class Alerts:
 
     def _seed(self) -> None:
         """At the very first start, agents that were heard of within a day are known: they may be silent already."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         found = {}
         for agent in agents_of(self._reader, now_ms):
             heard_ms = round(datetime.fromisoformat(agent.heard).timestamp() * 1000) if agent.heard else 0
@@ -235,7 +236,7 @@ class Alerts:
 
 def test(settings: AlertsSettings) -> Iterator[tuple[str, Outcome]]:
     """Sends a marked test message through every channel, one after another; the outbox is not needed for it."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clock.now_ms()
     identity = secrets.token_hex(16)
     message = made(
         id=f"{identity}.1",

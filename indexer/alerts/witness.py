@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Final
 
+from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.alerts.event import ALERT, OWN_RULES
 from indexer.record import Access, Maker, Who, store
@@ -54,7 +55,7 @@ class Witness:
             if owner is not None and owner.stat().st_uid != os.geteuid():
                 refused = f"{owner} is another user's"  # files of ours would shut the indexer out
             else:
-                entry = Maker.of(self._settings).entry(access, time.time_ns() // 1_000_000, dataset=ALERT, more=RULE)
+                entry = Maker.of(self._settings).entry(access, clock.now_ms(), dataset=ALERT, more=RULE)
                 refused = asyncio.run(store(self._settings, entry))
         except (AuditshipError, OSError) as error:
             refused = str(error)

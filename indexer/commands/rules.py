@@ -19,6 +19,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from auditship import clock
 from auditship.errors import ConfigurationError
 from auditship.log import configure, printable
 from auditship.settings import load
@@ -130,7 +131,7 @@ def run_rules(*, config: Path | None, since: int | None, until: int | None, stor
     assert since is not None
     found = _loaded(settings)
     with _detector(settings, found, stores=stores) as detector:
-        entries = detector.run_over(since, until or time.time_ns() // 1_000_000)
+        entries = detector.run_over(since, until or clock.now_ms())
     _show(entries, as_json=as_json)
     _end(found)
 
@@ -177,7 +178,7 @@ def _detector(settings: IndexerSettings, found: Ruleset, *, stores: bool, cursor
         raise ConfigurationError(f"{settings.store.path}: no store there", "Name the indexer's configuration with --config.")
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     reader, writer = open_reader(settings), open_writer(settings) if stores else None
-    detector = Detector(found, reader, writer=writer, cursor=cursor, clock_ms=_now_ms, policies=policies)
+    detector = Detector(found, reader, writer=writer, cursor=cursor, clock_ms=clock.now_ms, policies=policies)
     try:
         yield detector
     finally:
@@ -223,7 +224,3 @@ def _show(entries: Sequence[Entry], *, as_json: bool) -> None:
         severity, reason = document["audit"]["severity"], printable(document["event"]["reason"])
         table.add_row(local_time(document["@timestamp"]), severity, document["rule"]["id"], reason, style=STYLES[severity])
     Console().print(table if entries else "Nothing found.")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from auditship import clock
 from auditship.log import printable
 from indexer.commands.options import reading
 from indexer.commands.show import local_time
@@ -115,7 +115,7 @@ def status(config: Path | None, as_json: bool) -> None:
     The status is 0 when all is well, and 1 when an agent is silent, a stream is halted, or lines could not be read.
     """
     with reading(config) as reader:
-        found = status_of(reader, type(reader).__name__.removesuffix("Reader").lower(), time.time_ns() // 1_000_000)
+        found = status_of(reader, type(reader).__name__.removesuffix("Reader").lower(), clock.now_ms())
     if as_json or not sys.stdout.isatty():
         click.echo(orjson.dumps({"good": found.is_good, **asdict(found)}).decode())
     else:

@@ -14,6 +14,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from auditship import clock
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import styled
 from indexer.store.contract import Hit, Query, Reader
@@ -42,7 +43,7 @@ def tail(query: str, config: Path | None, as_json: bool, **filters: Any) -> None
     try:
         with reading(config) as reader:
             record(config, "tail", asked, state="begun")
-            for hit in follow(reader, asked, time.time_ns() // 1_000_000):
+            for hit in follow(reader, asked, clock.now_ms()):
                 hits += 1
                 if plain:
                     sys.stdout.buffer.write(hit.body + b"\n")
@@ -60,7 +61,7 @@ def follow(reader: Reader, query: Query, since_ms: int) -> Iterator[Hit]:
     """
     seen: OrderedDict[str, None] = OrderedDict()
     while True:
-        began_ms = time.time_ns() // 1_000_000
+        began_ms = clock.now_ms()
         arrived = f"event.ingested:[{since_ms} TO *]"
         text = f"({query.text}) AND {arrived}" if query.text.strip() else arrived
         for hit in _all(reader, query, text):

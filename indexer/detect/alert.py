@@ -14,8 +14,9 @@ from typing import Final
 from msgspec import Raw, Struct, field
 from msgspec.json import Encoder
 
+from auditship.clock import utc
 from indexer.detect.engine import Hit
-from indexer.detect.event import SUBJECT, Event, actor_of, span_text, told, utc
+from indexer.detect.event import SUBJECT, Event, actor_of, span_text, told
 from indexer.document import ECS, EVENT_SEVERITY, Actor, Entry, Organization, Related, Resource, User
 
 ALERT: Final = "alert"

@@ -6,15 +6,16 @@ While it is held, no other process on this machine runs the detections.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Final
 
 from auditship.errors import AuditshipError, ConfigurationError
+from auditship.lock import lock
 
 VERSION: Final = 1
+HINT: Final = "Set cursor_file under [detections]."
 
 
 class Busy(AuditshipError):  # noqa: N818 - a state of the machine, not a defect
@@ -33,15 +34,13 @@ class Cursor:
         self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}", "Set cursor_file under [detections].") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.arrived_ms = self._read()
-        except OSError:
-            os.close(self._lock)
+            self._lock = lock(path.with_name(f"{path.name}.lock"))
+        except BlockingIOError:
             raise Busy(f"{path}: another process runs the detections", "One is enough: end the other one.") from None
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}", HINT) from None
+        try:
+            self.arrived_ms = self._read()
         except BaseException:
             os.close(self._lock)
             raise
@@ -65,7 +64,7 @@ class Cursor:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise ConfigurationError(f"{self._path}: {error.strerror}", "Set cursor_file under [detections].") from None
+            raise ConfigurationError(f"{self._path}: {error.strerror}", HINT) from None
         self.arrived_ms = arrived_ms
 
     def close(self) -> None:
@@ -79,6 +78,8 @@ class Cursor:
                 return int(found["arrived_ms"])
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ConfigurationError(f"{self._path}: {error.strerror}", HINT) from None
         except (ValueError, KeyError, TypeError):
             pass
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from auditship.line import EPOCH
+from auditship.clock import EPOCH
 from indexer.store.contract import Hit
 from indexer.store.fields import getter
 
@@ -62,12 +62,6 @@ def actor_of(facts: Mapping[str, str]) -> str:
     """Who did it, as people say it."""
     names = (facts.get(each) for each in ("user.email", "user.full_name", "user.name", "user.id"))
     return next(filter(None, names), "unknown")
-
-
-def utc(time_ms: int) -> str:
-    """RFC 3339 with milliseconds; a time out of range is shown as the nearest that can be."""
-    moment = EPOCH + timedelta(milliseconds=min(max(time_ms, -62_135_596_800_000), 253_402_300_799_999))
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def span_text(span_ms: int) -> str:

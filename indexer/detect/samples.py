@@ -30,10 +30,10 @@ from typing import Any, Final
 import orjson
 
 from auditship.block import BlockHeader
+from auditship.clock import utc
 from indexer.assemble import builder_of, places_of
 from indexer.build import Block, Builder
 from indexer.decode import decode_block
-from indexer.detect.event import utc
 from indexer.detect.source import RuleError, documents, files
 from indexer.document import REJECTED, Entry
 from indexer.organizations import Policies, Policy

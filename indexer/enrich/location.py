@@ -71,7 +71,7 @@ class Places:
     """
 
     def __init__(self, city: Path | None, asn: Path | None, entries_max: int, *, relays: frozenset[int] = frozenset()) -> None:
-        self._relays = relays
+        self.relays = relays
         self._city = Database(city) if city else None
         self._asn = Database(asn) if asn else None
         self._cache: Cache[str, Place] = Cache(entries_max)
@@ -105,7 +105,7 @@ class Places:
         network = (self._asn and _asn(self._asn.find(address))) or {}
         if network:
             source["as"] = network
-        return Place(ip, _text(geo, ip), Raw(encode(source)), _origin(geo, network, self._relays))
+        return Place(ip, _text(geo, ip), Raw(encode(source)), _origin(geo, network, self.relays))
 
 
 def location_text(place: Place | None, platform: str | None, automated: bool) -> str:

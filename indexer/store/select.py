@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from auditship import clock
 from indexer.settings import IndexerSettings
 from indexer.store.contract import Expirer, Reader, Writer
 
@@ -16,7 +15,7 @@ def open_writer(settings: IndexerSettings) -> Writer:
         return ElasticsearchWriter(settings.elasticsearch)
     from indexer.store.embedded import EmbeddedWriter  # noqa: PLC0415
 
-    return EmbeddedWriter(settings.store.path, _now_ms)
+    return EmbeddedWriter(settings.store.path, clock.now_ms)
 
 
 def open_reader(settings: IndexerSettings) -> Reader:
@@ -27,7 +26,7 @@ def open_reader(settings: IndexerSettings) -> Reader:
         return ElasticsearchReader(settings.elasticsearch)
     from indexer.store.embedded import EmbeddedReader  # noqa: PLC0415
 
-    return EmbeddedReader(settings.store.path, _now_ms)
+    return EmbeddedReader(settings.store.path, clock.now_ms)
 
 
 def open_expirer(settings: IndexerSettings) -> Expirer | None:
@@ -37,7 +36,3 @@ def open_expirer(settings: IndexerSettings) -> Expirer | None:
     from indexer.store.embedded import EmbeddedExpirer  # noqa: PLC0415
 
     return EmbeddedExpirer(settings.store.path)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

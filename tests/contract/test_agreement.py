@@ -10,7 +10,7 @@ from elasticsearch_node import Server
 from sample_entries import START_MS, entry, utc
 from stores import Store
 
-from indexer.pipeline import now_ms
+from auditship.clock import now_ms
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Query
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter

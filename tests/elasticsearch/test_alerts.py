@@ -9,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alerting import critical, now_ms
+from alerting import critical
 from elasticsearch_node import Server
 from msgspec.json import decode
 from sample_entries import utc
 
+from auditship.clock import now_ms
 from indexer.alerts.run import Alerts
 from indexer.alerts.settings import AlertsSettings
 from indexer.document import Entry

@@ -13,10 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alerting import Alerting, critical, now_ms
+from alerting import Alerting, critical
 from product import free_port
 from sample_entries import entry, utc
 
+from auditship.clock import now_ms
 from indexer.store.contract import Query
 
 WEBHOOK = '[[channel]]\nname = "{0}"\nkind = "webhook"\nurl = "http://127.0.0.1:{{{0}}}/"\ntimeout_s = 2\n'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from auditship.clock import now_ms
 from auditship.errors import ConfigurationError
 from indexer.alerts.channel import Delivered, Later, Outcome, Refused
 from indexer.alerts.counts import Counts
@@ -155,10 +155,6 @@ class Machine(RuleBasedStateMachine):
                     assert taken >= 1
             if states[identity, "first"] == "refused":
                 assert (identity, "spare") in states, "nobody else was told"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 TestMachine = Machine.TestCase

@@ -11,7 +11,6 @@ time), in pages whose size follows that of the documents, so that any number of 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,6 +18,7 @@ from typing import Any, Final
 from msgspec import DecodeError, Raw, Struct, field
 from msgspec.json import Decoder, encode
 
+from auditship import clock
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import (
     Arrivals,
@@ -267,7 +267,7 @@ class ElasticsearchReader:
 
     def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
         """What has become visible since a cursor: those seconds of arrival are read in which there is more than is known."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         since_ms = now_ms if cursor is None else since_of(cursor, now_ms)
         for low_ms, high_ms in slices(since_ms - overlap_ms, now_ms):
             for span in spans_to_read(self._arrived(query, low_ms, high_ms), known(low_ms, high_ms or FOREVER_MS)):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from auditship.line import EPOCH
+from auditship.clock import EPOCH
 from indexer.store.contract import QueryError
 from indexer.store.embedded.remembered import is_worth_it, remembered
 from indexer.store.fields import ALL_TEXT, VALUE_MAX, getter, is_folded, type_of, under
