@@ -52,6 +52,7 @@ from indexer.store.select import open_writer
 ACCESS: Final = "access"
 """The dataset."""
 ORGANIZATION: Final = "auditship"
+"""Whose events those of agents and of auditship itself are."""
 TEXT_MAX: Final = 4000
 """Characters of a query that are recorded."""
 WRITE_S_MAX: Final = 10.0

@@ -10,7 +10,7 @@ from indexer.alerts.deliver import Deliverer
 from indexer.alerts.message import Message
 from indexer.alerts.outbox import Outbox
 from indexer.alerts.settings import AnyChannel
-from indexer.alerts.silence import OWN_ORGANIZATION
+from indexer.record import ORGANIZATION
 
 _log = logging.getLogger("auditship.alerts")
 
@@ -57,4 +57,4 @@ def is_for(channel: AnyChannel, message: Message) -> bool:
         return False
     if not channel.organizations:
         return True
-    return message.organization != OWN_ORGANIZATION and message.organization in channel.organizations
+    return message.organization != ORGANIZATION and message.organization in channel.organizations

@@ -25,11 +25,12 @@ from indexer.alerts.metrics import Metrics
 from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.post import Post
 from indexer.alerts.settings import AlertsSettings
-from indexer.alerts.silence import OWN_ORGANIZATION, Agent
+from indexer.alerts.silence import Agent
 from indexer.alerts.trouble import StoreTrouble
 from indexer.alerts.watch import AgentWatch, CauseWatch
 from indexer.alerts.witness import Witness
 from indexer.commands.status import agents_of
+from indexer.record import ORGANIZATION
 from indexer.settings import IndexerSettings
 from indexer.store.contract import QueryError, Reader, Unavailable
 from indexer.store.select import open_reader
@@ -250,7 +251,7 @@ def test(settings: AlertsSettings) -> Iterator[tuple[str, Outcome]]:
         resource="organization: auditship",
         location="Unknown",
         status="success",
-        organization=OWN_ORGANIZATION,
+        organization=ORGANIZATION,
         reason="somebody ran `auditship alerts --test`",
         link=settings.page_url or settings.kibana_url or "",
     )

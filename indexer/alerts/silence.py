@@ -17,9 +17,8 @@ from msgspec.msgpack import decode, encode
 
 from indexer.alerts.event import Event
 from indexer.alerts.message import Message, made, time_of
+from indexer.record import ORGANIZATION
 
-OWN_ORGANIZATION: Final = "auditship"
-"""Whose events those of agents and of auditship itself are."""
 INTERVALS: Final = 3
 INTERVAL_S_MAX: Final = 600.0
 NAMED_MAX: Final = 5
@@ -121,7 +120,7 @@ class Silence:
             count=len(names),
             first=time_of(first.heard_ms),
             last=time_of(self._agents[names[-1]].heard_ms),
-            organization=OWN_ORGANIZATION,
+            organization=ORGANIZATION,
             actor="auditship",
             action="agent.silent",
             resource=f"agents: {', '.join(shown)}{more}",
@@ -138,7 +137,7 @@ def _recovery(cause: str, now_ms: int) -> Message:
         severity="critical",
         title="every agent of this alert has been heard again",
         timestamp=time_of(now_ms),
-        organization=OWN_ORGANIZATION,
+        organization=ORGANIZATION,
         actor="auditship",
         action="agent.silent",
         status="success",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from indexer.alerts.message import Message, made, time_of
-from indexer.alerts.silence import OWN_ORGANIZATION
+from indexer.record import ORGANIZATION
 
 
 class StoreTrouble:
@@ -42,7 +42,7 @@ def _message(cause: str, number: int, title: str, reason: str, now_ms: int) -> M
         severity="critical",
         title=title,
         timestamp=time_of(now_ms),
-        organization=OWN_ORGANIZATION,
+        organization=ORGANIZATION,
         actor="auditship",
         action="store.read",
         resource="store",

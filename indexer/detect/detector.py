@@ -122,9 +122,7 @@ class Detector:
         hits += self._silent(Span(since_ms, until_ms), Heard())
         if self._writer is not None:
             return self._stored(hits)
-        now_ms = self._clock_ms()
-        entries = {entry.id: entry for entry in (entry_of(hit, self._policies.retention, now_ms) for hit in hits)}
-        return sorted(entries.values(), key=lambda entry: entry.time_ms)
+        return sorted(self._entries(hits), key=lambda entry: entry.time_ms)
 
     def close(self) -> None:
         """Lets go of the writer and the cursor."""
@@ -206,9 +204,7 @@ class Detector:
 
     def _stored(self, hits: Sequence[Hit]) -> list[Entry]:
         """Stores the alerts of hits; those that were not there yet, by time."""
-        now_ms = self._clock_ms()
-        made = {entry.id: entry for entry in (entry_of(hit, self._policies.retention, now_ms) for hit in hits)}
-        entries = [entry for entry in made.values() if entry.id not in self._told]
+        entries = [entry for entry in self._entries(hits) if entry.id not in self._told]
         if not entries:
             return []
         assert self._writer is not None
@@ -221,6 +217,11 @@ class Detector:
                 created.append(entry)
         self._remember(self._told, [entry.id for entry in entries], TOLD_MAX)
         return sorted(created, key=lambda entry: entry.time_ms)
+
+    def _entries(self, hits: Sequence[Hit]) -> Collection[Entry]:
+        """The alerts of hits, each once."""
+        now_ms = self._clock_ms()
+        return {entry.id: entry for entry in (entry_of(hit, self._policies.retention, now_ms) for hit in hits)}.values()
 
     async def _append(self, writer: Writer, entries: Sequence[Entry]) -> Sequence[Any]:
         return await writer.append(entries, redelivered=True)
