@@ -48,7 +48,7 @@ CONFIGURATIONS = (
     "ours, every keyword in lower case",
     "ours as logsdb, stored source",
     "ours as logsdb, synthetic source",
-    "kept, nothing indexed but the time",
+    "kept, nothing indexed but the times",
 )
 STREAM = "logs-audit.web-30d"
 
@@ -103,7 +103,7 @@ def template(name: str) -> dict[str, Any] | None:
         case "ours as logsdb, synthetic source":  # needs a paid licence on a full server
             logsdb = {"mode": "logsdb", "mapping": settings["mapping"] | {"source": {"mode": "synthetic"}}}
             body = {"mappings": mappings, "settings": {"index": settings | logsdb}}
-        case "kept, nothing indexed but the time":  # what no mapping could be cheaper than
+        case "kept, nothing indexed but the times":  # what no mapping could be cheaper than
             body = {"mappings": _mapped(mappings, _unindexed), "settings": {"index": settings}}
         case _:
             raise SystemExit(f"no such configuration: {name}; there are {', '.join(CONFIGURATIONS)}")
