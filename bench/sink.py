@@ -29,6 +29,7 @@ EVENT: Final = re.compile(rb'request_id\\?":\s?\\?"([0-9a-f]{32})')
 """An event's id, wherever a document holds it: as a field, or inside of the line as a string in a string."""
 
 _ITEM: Final = b'{"create":{"_index":"audit","status":201}}'
+_STATUS: Final = b'{"create":{"status":201}}'
 _ANSWERS: Final[tuple[tuple[str, Any], ...]] = (
     ("/_license", {"license": {"uid": "bench", "type": "basic", "mode": "basic", "status": "active"}}),
     ("/_xpack", {"license": {"type": "basic", "mode": "basic", "status": "active"}, "features": {}}),
@@ -81,8 +82,10 @@ def block_lines(body: bytes) -> list[bytes]:
     return zstandard.ZstdDecompressor().decompress(body, max_output_size=BODY_BYTES_MAX).splitlines()
 
 
-def bulk_answer(documents: int) -> bytes:
-    """Every one of so many documents was created."""
+def bulk_answer(documents: int, query: str = "") -> bytes:
+    """Every one of so many documents was created; only that, where no more is asked for, as Elasticsearch does it."""
+    if query.startswith("filter_path=items.create.status"):
+        return b'{"items":[%s]}' % b",".join([_STATUS] * documents)
     return b'{"took":1,"errors":false,"items":[%s]}' % b",".join([_ITEM] * documents)
 
 
@@ -124,11 +127,11 @@ class Handler(BaseHTTPRequestHandler):
             self._send(413, b"{}")
             return
         body = self.rfile.read(length)
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         if path == "/tally":
             self._send(200, json.dumps(self.tally.state()).encode())
         elif path.endswith("/_bulk"):
-            self._send(200, bulk_answer(self.tally.add(bulk_documents(body), length)))
+            self._send(200, bulk_answer(self.tally.add(bulk_documents(body), length), query))
         elif path == PATH:
             lines = self.tally.add(block_lines(body), length)
             self._send(200, b'{"documents":%d,"duplicates":0,"rejected":0}' % lines)

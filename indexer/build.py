@@ -10,21 +10,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from binascii import b2a_base64
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Final, NamedTuple
 
-from msgspec import Raw
+import orjson
+from msgspec import Raw, Struct
 from msgspec.json import Encoder
 
 from auditship.block import BlockHeader
 from auditship.clock import EPOCH, utc
 from auditship.line import Actor as Who
-from auditship.line import Ci, Line, LineError
-from indexer.decode import Decoded
+from auditship.line import Ci, Line, LineError, Organization, decode
+from indexer.decode import Decoded, decode_line
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
-from indexer.enrich.actor import Actors
+from indexer.enrich.actor import Actors, Label
 from indexer.enrich.cache import Cache
 from indexer.enrich.habits import Finding, Origin
 from indexer.enrich.location import InvalidAddress, Place, Places, location_text
@@ -39,12 +41,13 @@ ORIGINS_MAX: Final = 20_000
 """How many origins are remembered as ready JSON: some 1.5 KiB each."""
 JUDGEMENTS_MAX: Final = 10_000
 
-_Key = tuple[str | None, ...]
+_What = tuple[str, ...]
+_Who = tuple[Organization, Who, str | None, str | None]
 _encode = Encoder().encode
 _log = logging.getLogger("auditship.indexer")
 
 
-class Block(NamedTuple):
+class Block(Struct, frozen=True, gc=False):
     """What every document of a block shares, made once; ``bytes`` are pieces of JSON."""
 
     stream: str
@@ -65,6 +68,8 @@ class Block(NamedTuple):
     """``agent``, ``host`` and ``ecs``, from the end of ``audit`` to ``organization``."""
     hasher: hashlib.blake2b
     """Has taken the stream: every id begins with a copy of it."""
+    pieces: dict[_What, _Pieces]
+    """What the judgements of this block's events come to in it."""
     organizations: frozenset[str]
     """Organisations that the sender may speak of; none: all."""
 
@@ -91,6 +96,7 @@ class Block(NamedTuple):
             audit=b'},"audit":{"gateway":%b,"stream":%b,' % (_encode(header.gateway), _encode(header.stream)),
             origin=b'},"agent":%b,"host":%b,"ecs":%b,"organization":' % (agent, host, bytes(ECS)),
             hasher=_hasher(bytes.fromhex(header.stream)),
+            pieces={},
             organizations=organizations,
         )
 
@@ -104,7 +110,9 @@ class _Judged(NamedTuple):
     audit: bytes
 
 
-_LOOK: Final = _Judged(b"", b"", b"", b"")
+_Pieces = tuple[bytes, bytes]
+"""What an event is in its block: from ``event.sequence`` to ``log.offset``, and from there to ``audit.actor``."""
+_LOOK: Final[_Pieces] = b"", b""
 """That each line has to be looked at."""
 
 
@@ -112,18 +120,16 @@ class _Origin(NamedTuple):
     """Who and from where: all that follows from organisation, actor, user agent and address, in pieces of JSON."""
 
     retention: str
-    platform: str | None
-    """The CI platform that the user agent names."""
-    place: Place | None
-    actor: bytes
-    """``audit.actor``, and the name of ``audit.location``."""
-    location: bytes
     person: tuple[str, str] | None
     """Of a person: the organisation's id and the user's. None of tokens and services."""
     whence: Origin | None
     """What is known of the address, as far as habits go."""
+    front: bytes
+    """``audit.actor`` and ``audit.location``, to the name of ``audit.resource``."""
     rest: bytes
     """``organization``, ``user``, ``user_agent``, ``source`` and ``related``."""
+    place: Place | None
+    label: Label
 
 
 class Builder:
@@ -145,8 +151,8 @@ class Builder:
         self._severities = severities
         self._retention = retention
         self._masks = masks
-        self._judged: Cache[_Key, _Judged] = Cache(JUDGEMENTS_MAX)
-        self._origins: Cache[_Key, _Origin] = Cache(ORIGINS_MAX)
+        self._judged: Cache[_What, _Judged] = Cache(JUDGEMENTS_MAX)
+        self._origins: Cache[_Who, _Origin] = Cache(ORIGINS_MAX)
 
     def forget(self) -> None:
         """Drops what is remembered of places: for when a database was replaced."""
@@ -155,6 +161,22 @@ class Builder:
     def reject(self, block: Block, decoded: Decoded, error: LineError) -> Entry:
         """The entry of a line that is not to be an event, as it was decoded."""
         return reject(block, decoded if self._masks is None else self._masks(decoded, block.organizations), error)
+
+    def take(self, block: Block, offset: int, text: bytes, watch: Watch | None = None) -> Entry:
+        """What :meth:`build` makes of a line of which nothing had to be taken off, for less.
+
+        Raises:
+            Unread: the watch has to look its actor up first.
+        """
+        if self._masks is None:
+            try:
+                line, extra = decode(text)
+                return self._event(block, offset, text, line, extra, watch, None)
+            except Unread:
+                raise
+            except Exception:  # noqa: BLE001, S110 - the long way tells what it is
+                pass
+        return self.build(block, decode_line(offset, text), watch)
 
     def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
         """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
@@ -168,7 +190,7 @@ class Builder:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
         try:
-            return self._event(block, decoded, decoded.line, watch)
+            return self._event(block, decoded.offset, decoded.text, decoded.line, decoded.extra, watch, decoded)
         except Unread:
             raise
         except LineError as error:
@@ -177,64 +199,89 @@ class Builder:
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _event(self, block: Block, decoded: Decoded, line: Line, watch: Watch | None) -> Entry:
-        """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder."""
-        resource, text = line.resource, decoded.text
+    def _event(  # noqa: PLR0917 - names would cost, for every line
+        self, block: Block, offset: int, text: bytes, line: Line, extra: bytes, watch: Watch | None, more: Decoded | None
+    ) -> Entry:
+        """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder.
+
+        ``more`` is given where something was taken off the line, or hidden in it.
+        """
         if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
+        who = (line.organization, line.actor, line.user_agent, line.ip)
+        origin = self._origins.get(who) or self._origins.find(who) or self._origins.put(who, self._origin(line), _size(line))
+        retention, person, whence, front, rest, _, _ = origin
+        pipeline = b""
+        if line.ci is not None:
+            front, pipeline = self._pipeline(line.ci, line, origin)
+        what = (line.action, line.status, line.resource.type)
+        pieces = block.pieces.get(what)
+        if pieces is None or pieces is _LOOK or line.reason:
+            pieces = self._pieces(block, what, line, extra, more)
         moment, time_ms = _moment(line.timestamp)
-        origin = self._origin(line)
-        judged, reason, tags = self._judgement(line, decoded), line.reason, decoded.tags
-        location, pipeline = (origin.location, b"") if line.ci is None else self._pipeline(line.ci, line, origin)
-        if watch and origin.person and origin.whence:
-            found = watch.judge(origin.person, origin.whence, time_ms, succeeded=line.status == "success")
+        tags: tuple[str, ...] = () if more is None else more.tags
+        if watch and person and whence:
+            found = watch.judge(person, whence, time_ms, succeeded=line.status == "success")
             if found:
-                judged, reason, tags = self._unusual(decoded, line, found)
-        identity = _identity(time_ms, block.hasher, decoded.offset, decoded.raw)
-        offset = b"%d" % decoded.offset
+                pieces, tags = self._unusual(block, line, extra, more, found), tags + found.tags
+        event, audit = pieces
+        digest, number = sha256(more.raw if more else text).digest(), b"%d" % offset
+        identity = _identity(time_ms, block.hasher, offset, digest)
+        told = hexlify(digest) if more is None else _hash(more, digest)
         parts = [
-            b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, _encode(text.decode()),
-            b',"hash":"', (decoded.hash or hashlib.sha256(text).hexdigest()).encode(), b'","sequence":', offset, judged.event,
-            b',"reason":' + _encode(reason) if reason else judged.reason,
-            block.log, offset, judged.level, block.audit, judged.audit,
-            origin.actor, location,
-            b',"resource":', _encode(resource), b',"skew_ms":%d' % (block.ingested_ms - time_ms), pipeline,
+            b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, orjson.dumps(text.decode()),
+            b',"hash":"', told, b'","sequence":', number, event, number, audit, front, _encode(line.resource),
+            b',"skew_ms":%d' % (block.ingested_ms - time_ms), pipeline,
         ]  # fmt: skip
         if line.changes:
             parts += b',"changes":', _encode(line.changes)
-        if decoded.extra:
-            parts += b',"extra":', decoded.extra
-        parts += block.origin, origin.rest
+        if extra:
+            parts += b',"extra":', extra
+        parts += block.origin, rest
         if line.request_id:
             parts += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
         if line.session_id:
             parts += b',"session":{"id":', _encode(line.session_id), b"}"
-        if tags:
-            parts += b',"tags":', _encode(tags)
-        parts.append(b"}")
-        return Entry(identity.decode(), time_ms, block.gateway, origin.retention, b"".join(parts))
+        parts.append(b',"tags":%b}' % _encode(tags) if tags else b"}")
+        return Entry(identity.decode(), time_ms, block.gateway, retention, b"".join(parts))
 
-    def _unusual(self, decoded: Decoded, line: Line, found: Finding) -> tuple[_Judged, str, tuple[str, ...]]:
-        """The judgement, the reason and the tags of an event whose location is unusual."""
-        plain = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
+    def _pieces(self, block: Block, what: _What, line: Line, extra: bytes, more: Decoded | None) -> _Pieces:
+        """How bad it is; of most actions that is known, without a look at what else the line says."""
+        known = self._severities.known(line)
+        if known is None:
+            block.pieces[what] = _LOOK
+            return self._placed(block, self._judgement(line, extra, more), line)
+        if line.reason:
+            return self._placed(block, known, line)
+        found = block.pieces[what] = self._placed(block, known, line)
+        return found
+
+    def _judgement(self, line: Line, extra: bytes, more: Decoded | None) -> Judgement:
+        plain = more.plain if more else None
+        return self._severities.judge(*(plain or (line, extra)))
+
+    def _unusual(self, block: Block, line: Line, extra: bytes, more: Decoded | None, found: Finding) -> _Pieces:
+        """The pieces of an event whose location is unusual."""
+        plain = self._judgement(line, extra, more)
         reason = "; ".join(filter(None, (line.reason or plain.reason, found.reason)))
-        return _judged(plain.at_least(found.least), line), reason, decoded.tags + found.tags
+        return self._placed(block, plain.at_least(found.least), line, reason)
+
+    def _placed(self, block: Block, found: Judgement, line: Line, reason: str | None = None) -> _Pieces:
+        """A judgement as this block has it; ``reason`` stands for what else would be the event's."""
+        key = (line.action, line.status, line.resource.type, found.severity, found.reason or "")
+        judged = self._judged.get(key) or self._judged.find(key) or self._judged.put(key, _judged(found, line))
+        reason = reason or line.reason
+        said = b',"reason":' + _encode(reason) if reason else judged.reason
+        return judged.event + said + block.log, judged.level + block.audit + judged.audit
 
     def _pipeline(self, ci: Ci, line: Line, origin: _Origin) -> tuple[bytes, bytes]:
         """Where a pipeline ran, and ``audit.ci``: the event's own word counts before the user agent's."""
-        platform = self._platform(ci) or origin.platform
-        location = _encode(location_text(origin.place, platform, line.actor.type != "user"))
-        return location, b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
+        platform = self._platform(ci) or origin.label.platform
+        front = _front(line.actor, origin.label, origin.place, platform)
+        return front, b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
 
     def _origin(self, line: Line) -> _Origin:
         """What is known of the line's actor, organisation, user agent and address."""
-        actor, organization = line.actor, line.organization
-        key = (
-            actor.id, actor.name, actor.email, actor.type, organization.id, organization.name, line.user_agent, line.ip,
-        )  # fmt: skip
-        return self._origins.get(key) or self._origins.find(key) or self._origins.put(key, self._origin_anew(line))
-
-    def _origin_anew(self, line: Line) -> _Origin:
         actor, organization = line.actor, line.organization
         label = self._label(actor.type, line.user_agent)
         place = None
@@ -249,12 +296,9 @@ class Builder:
         related = Related((place.ip,) if place else (), _names(actor))
         return _Origin(
             retention=self._retention(organization.id),
-            platform=label.platform,
-            place=place,
-            actor=b',"actor":%b,"location":' % _encode(Actor(actor.type, label.text)),
-            location=_encode(location_text(place, label.platform, automated)),
             person=None if automated else (organization.id, actor.id),
             whence=place.origin if place else None,
+            front=_front(actor, label, place, label.platform),
             rest=b'%b,"user":%b%b%b,"related":%b'
             % (
                 _encode(organization),
@@ -263,20 +307,28 @@ class Builder:
                 b',"source":' + bytes(place.source) if place else b"",
                 _encode(related),
             ),
+            place=place,
+            label=label,
         )
 
-    def _judgement(self, line: Line, decoded: Decoded) -> _Judged:
-        """How bad it is; of most actions that is known, without a look at what else the line says."""
-        key: _Key = (line.action, line.status, line.resource.type)
-        known = self._judged.get(key) or self._judged.find(key)
-        if known is None:
-            found = self._severities.known(line)
-            known = self._judged.put(key, _LOOK if found is None else _judged(found, line))
-        if known is not _LOOK:
-            return known
-        found = self._severities.judge(*(decoded.plain or (line, decoded.extra)))
-        key = (*key, found.severity, found.reason)
-        return self._judged.get(key) or self._judged.find(key) or self._judged.put(key, _judged(found, line))
+
+def _front(actor: Who, label: Label, place: Place | None, platform: str | None) -> bytes:
+    location = location_text(place, platform, actor.type != "user")
+    return b',"actor":%b,"location":%b,"resource":' % (_encode(Actor(actor.type, label.text)), _encode(location))
+
+
+def _size(line: Line) -> int:
+    """Characters that are remembered with an origin's key."""
+    texts = (
+        line.organization.id,
+        line.organization.name,
+        line.actor.id,
+        line.actor.name,
+        line.actor.email,
+        line.user_agent,
+        line.ip,
+    )
+    return sum(len(text) for text in texts if text)
 
 
 def _judged(found: Judgement, line: Line) -> _Judged:
@@ -297,7 +349,8 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     """
     text = decoded.text.decode("utf-8", "replace")
     exact = text.encode() == decoded.text
-    identity = _identity(0, block.hasher, decoded.offset, decoded.raw).decode()
+    digest = sha256(decoded.raw).digest()
+    identity = _identity(0, block.hasher, decoded.offset, digest).decode()
     document = Document(
         timestamp=EPOCH + timedelta(milliseconds=block.ingested_ms),
         event=Event(
@@ -306,7 +359,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
             created=block.created,
             ingested=block.ingested,
             original=text,
-            hash=decoded.hash or hashlib.sha256(decoded.text).hexdigest(),
+            hash=_hash(decoded, digest).decode(),
             module="audit",
             dataset=f"audit.{REJECTED}",
             sequence=decoded.offset,
@@ -331,16 +384,24 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
 
 def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:
     """``_id`` as :mod:`indexer.document` describes it: 22 characters."""
-    return _identity(time_ms, _hasher(stream), offset, raw).decode()
+    return _identity(time_ms, _hasher(stream), offset, sha256(raw).digest()).decode()
+
+
+def _hash(decoded: Decoded, digest: bytes) -> bytes:
+    """``event.hash``; ``digest`` is that of the line as it stood in the block."""
+    if decoded.hash:
+        return decoded.hash.encode()
+    return hexlify(digest if decoded.text is decoded.raw else sha256(decoded.text).digest())
 
 
 def _hasher(stream: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(stream, digest_size=10)
 
 
-def _identity(time_ms: int, hasher: hashlib.blake2b, offset: int, raw: bytes) -> bytes:
+def _identity(time_ms: int, hasher: hashlib.blake2b, offset: int, digest: bytes) -> bytes:
+    """``_id``, of a line that has that SHA-256."""
     hasher = hasher.copy()
-    hasher.update(offset.to_bytes(8, "big") + raw)
+    hasher.update(offset.to_bytes(8, "big") + digest)
     when = time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX
     return b2a_base64(when.to_bytes(6, "big") + hasher.digest()).translate(_BASE64URL)[:22]
 

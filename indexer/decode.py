@@ -37,19 +37,34 @@ class Decoded(Struct, frozen=True, gc=False):
 
 def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
     """The lines of a block, in order."""
-    offset = header.offset
-    is_text = _is_utf8(data)
-    if b"\r" in data or b"\0" in data or not offset or not is_text or header.unterminated or header.truncated_from is not None:
-        yield from _decode_with_care(header, data, is_text=is_text)
+    if not is_plain(header, data):
+        yield from _decode_with_care(header, data, is_text=_is_utf8(data))
         return
+    offset = header.offset
     for raw in data[:-1].split(b"\n"):
-        try:
-            line, extra = decode(raw)
-        except LineError as error:
-            yield Decoded(offset, raw, raw, None, b"", error if raw and not raw.isspace() else LineError("blank"), ())
-        else:
-            yield Decoded(offset, raw, raw, line, extra, None, ())
+        yield decode_line(offset, raw)
         offset += len(raw) + 1
+
+
+def is_plain(header: BlockHeader, data: bytes) -> bool:
+    """Whether nothing has to be taken off any line, nor is any cut off: :func:`decode_line` will do."""
+    return (
+        not header.unterminated
+        and header.truncated_from is None
+        and b"\r" not in data
+        and b"\0" not in data
+        and (header.offset > 0 or not data.startswith(BOM))
+        and _is_utf8(data)
+    )
+
+
+def decode_line(offset: int, raw: bytes) -> Decoded:
+    """A line that is text as it stands."""
+    try:
+        line, extra = decode(raw)
+    except LineError as error:
+        return Decoded(offset, raw, raw, None, b"", error if raw and not raw.isspace() else LineError("blank"), ())
+    return Decoded(offset, raw, raw, line, extra, None, ())
 
 
 def _decode_with_care(header: BlockHeader, data: bytes, *, is_text: bool) -> Iterator[Decoded]:

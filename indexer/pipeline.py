@@ -19,7 +19,7 @@ from auditship.block import BlockHeader, Receipt
 from auditship.clock import now_ms
 from auditship.line import LineError
 from indexer.build import Block, Builder
-from indexer.decode import Decoded, decode_block
+from indexer.decode import Decoded, decode_block, decode_line, is_plain
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
 from indexer.watch import Unread, Watch
@@ -29,6 +29,7 @@ SLICE_BYTES: Final = 256 * 1024
 """How many bytes of lines are worked on before others have their turn: some 5 ms."""
 
 _LATER: Final = Entry("", 0, "", "", b"")
+_Built = tuple[list[Entry], list[tuple[int, Decoded]]]
 _Item = TypeVar("_Item")
 _log = logging.getLogger("auditship.indexer")
 
@@ -80,6 +81,36 @@ class Pipeline:
 
     async def _entries(self, block: Block, header: BlockHeader, data: bytes, watch: Watch | None) -> list[Entry]:
         """What the lines become; those whose actors have to be looked up come last, in their order, and take their places."""
+        way = self._plain if is_plain(header, data) else self._careful
+        entries, waiting = await way(block, header, data, watch)
+        if watch and waiting:
+            await watch.read()
+            worked = 0
+            for at, decoded in waiting:
+                entries[at] = self._builder.build(block, decoded, watch)
+                worked = await _with_turns(worked + len(decoded.raw))
+        return entries
+
+    async def _plain(self, block: Block, header: BlockHeader, data: bytes, watch: Watch | None) -> _Built:
+        """Lines that are text as they stand, as nearly all are: entries, and what has to wait, at its place."""
+        entries: list[Entry] = []
+        waiting: list[tuple[int, Decoded]] = []
+        take, add, offset = self._builder.take, entries.append, header.offset
+        pause = offset + SLICE_BYTES
+        for raw in data[:-1].split(b"\n"):
+            try:
+                add(take(block, offset, raw, watch))
+            except Unread:
+                waiting.append((len(entries), decode_line(offset, raw)))
+                add(_LATER)
+            offset += len(raw) + 1
+            if offset > pause:
+                pause = offset + SLICE_BYTES
+                await asyncio.sleep(0)
+        return entries, waiting
+
+    async def _careful(self, block: Block, header: BlockHeader, data: bytes, watch: Watch | None) -> _Built:
+        """The same for lines of which something has to be taken off."""
         entries: list[Entry] = []
         waiting: list[tuple[int, Decoded]] = []
         worked = 0
@@ -89,19 +120,8 @@ class Pipeline:
             except Unread:
                 waiting.append((len(entries), decoded))
                 entries.append(_LATER)
-            worked += len(decoded.raw)
-            if worked > SLICE_BYTES:
-                worked = 0
-                await asyncio.sleep(0)
-        if watch and waiting:
-            await watch.read()
-            for at, decoded in waiting:
-                entries[at] = self._builder.build(block, decoded, watch)
-                worked += len(decoded.raw)
-                if worked > SLICE_BYTES:
-                    worked = 0
-                    await asyncio.sleep(0)
-        return entries
+            worked = await _with_turns(worked + len(decoded.raw))
+        return entries, waiting
 
     async def _reject(
         self, block: Block, lines: Sequence[Decoded], refused: dict[int, Refused], *, redelivered: bool
@@ -117,6 +137,14 @@ class Pipeline:
             if isinstance(verdict, Refused):
                 raise Unavailable(f"the store refuses even a rejected line: {verdict.reason}", retry_after_s=30)
         return entries, dict(zip(entries, verdicts, strict=True))
+
+
+async def _with_turns(worked: int) -> int:
+    """The bytes worked on since others had their turn; gives them one when it is time."""
+    if worked <= SLICE_BYTES:
+        return worked
+    await asyncio.sleep(0)
+    return 0
 
 
 def _refused(verdicts: Sequence[Verdict | Refused]) -> dict[int, Refused]:

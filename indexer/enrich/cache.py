@@ -14,7 +14,7 @@ KEY_MAX: Final = 2048
 KEY_USUAL: Final = 200
 """Characters in a key on average; with longer ones fewer are kept."""
 
-_Key = TypeVar("_Key", str, tuple[str, ...], tuple[str | None, ...])
+_Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
@@ -37,9 +37,10 @@ class Cache(Generic[_Key, _Value]):
             self.put(key, value)
         return value
 
-    def put(self, key: _Key, value: _Value) -> _Value:
-        """Keeps a value, and returns it."""
-        size = len(key) if isinstance(key, str) else sum(len(each) for each in key if each)
+    def put(self, key: _Key, value: _Value, size: int | None = None) -> _Value:
+        """Keeps a value, and returns it; ``size``: characters in a key that is not made of texts alone."""
+        if size is None:
+            size = len(key) if isinstance(key, str) else sum(map(len, key))  # type: ignore[call-overload]
         if size > KEY_MAX:
             return value
         if len(self._young) >= self._entries_max or self._characters + size > self._characters_max:

@@ -69,7 +69,7 @@ BUGS = (
     Bug(
         "ids do not depend on the line",
         "indexer/build.py",
-        'hasher.update(offset.to_bytes(8, "big") + raw)',
+        'hasher.update(offset.to_bytes(8, "big") + digest)',
         'hasher.update(offset.to_bytes(8, "big"))',
     ),
     Bug(

@@ -15,6 +15,9 @@ from indexer.document import Entry
 from indexer.settings import MIB, ElasticsearchSettings
 from indexer.store.contract import Hit, Query, Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
+from indexer.store.elasticsearch.bulk import encode
+from indexer.store.elasticsearch.connection import NDJSON, connect
+from indexer.store.elasticsearch.writer import BULK
 
 CREATED, DUPLICATE = Verdict.CREATED, Verdict.DUPLICATE
 STREAM = "logs-audit.web-30d"
@@ -54,6 +57,15 @@ def test_stores_the_very_bytes_under_the_given_ids(
     assert [(hit.id, hit.time_ms, hit.dataset, hit.retention, hit.body) for hit in found] == [
         (each.id, each.time_ms, each.dataset, each.retention, each.body) for each in entries
     ]
+
+
+def test_a_bulk_of_which_all_was_created_is_answered_as_the_writer_knows_it(
+    elasticsearch_settings: ElasticsearchSettings,
+) -> None:
+    connection = connect(elasticsearch_settings, "writer")
+    with closing(connection):
+        answer = connection.call("POST", "/_bulk", encode([entry(0), entry(1)]), content_type=NDJSON, params=BULK)
+    assert answer.body == b'{"items":[{"create":{"status":201}},{"create":{"status":201}}]}'
 
 
 def test_the_second_create_of_an_id_is_a_duplicate_and_changes_nothing(

@@ -54,11 +54,12 @@ class Cluster:
         for line in data.splitlines(keepends=True):
             entries.append(Entry(document_id(0, stream, at, line), 0, "web", "30d", line[:-1]))
             at += len(line)
-        verdicts: dict[int, Verdict | Refused] = {}
+        verdicts: list[Verdict | Refused | None] = []
         for known in self._attempts(entries, redelivered=header.redelivered):
             verdicts = known
         assert len(verdicts) == len(entries)
-        duplicates = sum(verdict is Verdict.DUPLICATE for verdict in verdicts.values())
+        assert None not in verdicts
+        duplicates = verdicts.count(Verdict.DUPLICATE)
         return Receipt(len(entries) - duplicates, duplicates, 0)
 
     def roll_over(self) -> None:

@@ -21,7 +21,8 @@ from comparison import InexactError, Result, Spent, check, ratio, table
 
 from auditship.block import PATH, Receipt
 from auditship.sample import Sample
-from indexer.store.elasticsearch.bulk import judge
+from indexer.store.contract import Verdict
+from indexer.store.elasticsearch.bulk import FILTER, judge
 
 SEED = 7
 
@@ -75,7 +76,8 @@ def test_the_sink_counts_what_it_was_sent(server: http.client.HTTPConnection) ->
 
 
 def test_ours_takes_the_answer_for_elasticsearch_s() -> None:
-    assert len(judge(sink.bulk_answer(5), 5).outcomes) == 5
+    for query in ("", f"filter_path={FILTER}"):
+        assert judge(sink.bulk_answer(5, query), 5).outcomes == [Verdict.CREATED] * 5
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,8 @@ def test_what_is_spliced_is_what_a_tree_of_structs_encodes_to(events: list[dict[
     for decoded in decode_block(head, data):
         entry = build.build(block, decoded)
         assert entry.body == build.build(block, decoded).body, "what is remembered gives the same"
+        if decoded.text is decoded.raw:
+            assert entry == build.take(block, decoded.offset, decoded.raw), "so does the shorter way"
         if entry.dataset != "rejected":
             expected = reference(block, decoded, PLACES, SEVERITIES)
             assert json.loads(entry.body, object_pairs_hook=once) == json.loads(expected)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from msgspec import DecodeError
 from sample_entries import entry
 
 from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchWriter
-from indexer.store.elasticsearch.bulk import batches, encode
+from indexer.store.elasticsearch.bulk import batches, encode, judge
 
 CREATED, DUPLICATE = Verdict.CREATED, Verdict.DUPLICATE
 STREAMS = {"data_streams": [{"name": "logs-audit.web-30d", "template": "logs-audit-30d", "indices": [{"index_name": ".ds-1"}]}]}
@@ -330,6 +331,20 @@ def test_bodies_are_the_entries_own_bytes() -> None:
 def test_batches_hold_every_entry_once_in_order_and_at_most_so_many_bytes(bytes_max: int) -> None:
     entries = [entry(n, event={"original": "x" * (n * 37 % 3000)}) for n in range(50)]
     parts = list(batches(entries, bytes_max))
-    assert [at for part in parts for at in part] == list(range(50))
-    for part in parts:
-        assert len(part) == 1 or len(encode(entries[at] for at in part)) <= bytes_max
+    assert [each for part, _ in parts for each in entries[part]] == entries
+    for part, size in parts:
+        assert len(encode(entries[part])) <= size
+        assert len(entries[part]) == 1 or size <= bytes_max
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("odd", [{"status": 429}, {"status": 201, "failure_store": "used"}, {"status": 201, "new": 1}, None])
+def test_an_answer_is_judged_the_same_whether_all_were_created_or_not(count: int, odd: dict[str, object] | None) -> None:
+    items = [{"create": {"status": 201}}] * count + ([{"create": odd}] if odd else [])
+    judged = judge(json.dumps({"items": items}, separators=(",", ":")).encode(), len(items))
+    slowly = judge(json.dumps({"items": items}).encode(), len(items))
+    assert judged == slowly
+    assert judged.outcomes[:count] == [Verdict.CREATED] * count
+    for wrong in (abs(len(items) - 1), len(items) + 1):
+        with pytest.raises(DecodeError):
+            judge(json.dumps({"items": items}, separators=(",", ":")).encode(), wrong)

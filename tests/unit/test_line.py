@@ -10,8 +10,10 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from auditship.line import LineError, decode
+from auditship.line import Familiar, LineError, decode
+from auditship.line import _decode_with_extra as decode_with_extra
 from auditship.sample import Sample
 
 SCHEMA = json.loads(files("auditship").joinpath("line.schema.json").read_text())
@@ -116,6 +118,52 @@ def test_what_nobody_has_heard_of_is_kept_with_its_place() -> None:
     assert line.actor.id == "u-7"
     assert json.loads(extra) == {"trace": {"span": [1, 2]}, "actor.role": "admin", "big": 12345678901234567890}
     assert decode(json.dumps(BASE).encode())[1] == b""
+
+
+extras = st.dictionaries(
+    st.sampled_from(["trace", "n", "träce", 'a"b', "actor.role", "extra_0", "timestamp "]) | st.text(max_size=4),
+    st.sampled_from([0, "é\\u0041", None, [1, {"a": "\u2028"}], {"role": {}}, 1e300]),
+    max_size=3,
+)
+
+
+@given(st.lists(st.tuples(extras, st.booleans()), max_size=8))
+def test_fields_that_were_met_often_come_out_as_those_that_were_not(lines: list[tuple[dict[str, Any], bool]]) -> None:
+    familiar = Familiar()
+    familiar.OFTEN = 1  # type: ignore[misc]
+    for more, is_escaped in lines:
+        raw = json.dumps({**more, **BASE}, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass")
+        try:
+            line, extra = decode_with_extra(raw)
+        except (LineError, UnicodeDecodeError):
+            assert familiar.decode(raw) is None
+            continue
+        familiar.meet(json.loads(extra))
+        found = familiar.decode(raw)
+        if all(name.isascii() and name.isidentifier() for name in more):
+            assert found is not None or not more
+        if found is not None:
+            assert structs.asdict(found[0]).items() >= structs.asdict(line).items()
+            assert found[1] == (extra if more else b"")
+
+
+def test_what_was_met_often_is_decoded_in_one_go_and_nobody_can_keep_it_busy() -> None:
+    familiar = Familiar()
+    raw = json.dumps({**BASE, "n": 1}).encode()
+    assert familiar.decode(raw) is None
+    for _ in range(familiar.OFTEN):
+        familiar.meet(["n"])
+    found = familiar.decode(raw)
+    assert found is not None
+    assert (found[0].actor.id, found[1], familiar.is_usual) == ("u-7", b'{"n":1}', True)
+    twice = raw[:-1] + b',"n":2}'
+    assert familiar.decode(twice) == (found[0], b'{"n":2}') or json.loads(decode_with_extra(twice)[1]) == {"n": 2}
+    for number in range(3 * familiar.LEARNT_MAX):
+        for _ in range(familiar.OFTEN):
+            familiar.meet([f"new-{number}", "x" * 100])
+    assert familiar.learnt <= familiar.LEARNT_MAX
+    for wrong in (b"{", b'{"n":1}', raw.replace(b'"u-7"', b'"u-7","role":1')):
+        assert familiar.decode(wrong) is None
 
 
 def test_sample_lines_are_events_and_repeat_from_their_seed() -> None:

@@ -34,38 +34,30 @@ def data_stream(dataset: str, retention: str) -> str:
     return f"logs-audit.{dataset}-{retention}"
 
 
-def batches(entries: Sequence[Entry], bytes_max: int) -> Iterator[list[int]]:
-    """Positions of entries whose body is at most ``bytes_max``; an entry that alone is larger goes alone."""
-    batch: list[int] = []
-    size = 0
+def batches(entries: Sequence[Entry], bytes_max: int) -> Iterator[tuple[slice, int]]:
+    """Entries whose body is at most ``bytes_max``, and the most it has; an entry that alone is larger goes alone."""
+    first, size = 0, 0
     for at, entry in enumerate(entries):
         length = len(entry.body) + LINE_BYTES
-        if batch and size + length > bytes_max:
-            yield batch
-            batch, size = [], 0
-        batch.append(at)
+        if size and size + length > bytes_max:
+            yield slice(first, at), size
+            first, size = at, 0
         size += length
-    if batch:
-        yield batch
-
-
-def body_bytes(entries: Iterable[Entry]) -> int:
-    """No body of these entries is longer."""
-    return sum(len(entry.body) + LINE_BYTES for entry in entries)
+    if size:
+        yield slice(first, len(entries)), size
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
     """The request's body."""
-    return b"".join(
-        part
-        for entry in entries
-        for part in (
-            b'{"create":{"_index":"%b","_id":"%b"}}\n'
-            % (data_stream(entry.dataset, entry.retention).encode(), entry.id.encode()),
-            entry.body,
-            b"\n",
-        )
-    )
+    parts: list[bytes] = []
+    wheres: dict[tuple[str, str], bytes] = {}
+    for entry in entries:
+        key = entry.dataset, entry.retention
+        where = wheres.get(key)
+        if where is None:
+            where = wheres[key] = b'{"create":{"_index":"%b","_id":"' % data_stream(*key).encode()
+        parts += where, entry.id.encode(), b'"}}\n', entry.body, b"\n"
+    return b"".join(parts)
 
 
 class Again(Enum):
@@ -102,14 +94,21 @@ _NOT_THE_DOCUMENT: Final = frozenset({"index_closed_exception", "validation_exce
 """Errors of status 400 that are about the data stream or the cluster (it may hold no more shards): no document's fault."""
 
 
+_ALL_CREATED: Final = b'{"items":[%b]}'
+_IS_CREATED: Final = b'{"create":{"status":201}}'
+"""How Elasticsearch writes it, asked for :data:`FILTER`."""
+
+
 class Judged(Struct):
     """An answer's outcomes, in the order of the entries."""
 
     outcomes: list[Outcome]
-    quarantined: int
+    quarantined: int = 0
     """How many documents went into a failure store instead of the data stream."""
-    reason: str
-    """Why the first item that should be sent again was not taken; empty if there is none."""
+    again: frozenset[Again] = frozenset()
+    """Why some items should be sent again."""
+    reason: str = ""
+    """Why the first of them was not taken."""
 
 
 def judge(body: bytes, count: int) -> Judged:
@@ -118,6 +117,8 @@ def judge(body: bytes, count: int) -> Judged:
     Raises:
         DecodeError: the answer is not one to that many entries.
     """
+    if body == _ALL_CREATED % b",".join([_IS_CREATED] * count):  # as nearly all are
+        return Judged([Verdict.CREATED] * count)
     items = [each.create for each in _items.decode(body).items]
     if len(items) != count:
         raise DecodeError(f"an answer to {len(items)} documents, not to {count}")
@@ -125,6 +126,7 @@ def judge(body: bytes, count: int) -> Judged:
     return Judged(
         outcomes,
         sum(item.failure_store == "used" for item in items),
+        frozenset(outcome for outcome in outcomes if isinstance(outcome, Again)),
         next((item.why for item, outcome in zip(items, outcomes, strict=True) if isinstance(outcome, Again)), ""),
     )
 

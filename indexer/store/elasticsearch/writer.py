@@ -33,14 +33,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from msgspec import DecodeError
 
 from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
-from indexer.store.elasticsearch.bulk import FILTER, Again, Outcome, batches, body_bytes, encode, judge
+from indexer.store.elasticsearch.bulk import FILTER, Again, Judged, Outcome, batches, encode, judge
 from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, connect
 from indexer.store.elasticsearch.stored import Stored
 from indexer.store.elasticsearch.window import Window
@@ -115,8 +115,8 @@ class ElasticsearchWriter:
         loop = asyncio.get_running_loop()
         await self._check_classes(entries)
         parts = [
-            _Part([entries[at] for at in part], body_bytes(entries[at] for at in part), redelivered, loop.create_future())
-            for part in batches(entries, self._window.bytes)
+            _Part(list(entries[part]), size, redelivered, loop.create_future())
+            for part, size in batches(entries, self._window.bytes)
         ]
         self._waiting += parts
         self._send()
@@ -179,26 +179,26 @@ class ElasticsearchWriter:
     def _store(self, group: list[_Part], loop: asyncio.AbstractEventLoop) -> None:
         """Stores one bulk's parts, in a thread; each is told as soon as there is a verdict for all of it."""
         entries = [entry for part in group for entry in part.entries]
-        left: list[tuple[range, _Part]] = []
+        left: list[tuple[slice, _Part]] = []
         for part in group:
             first = left[-1][0].stop if left else 0
-            left.append((range(first, first + len(part.entries)), part))
+            left.append((slice(first, first + len(part.entries)), part))
         try:
-            for verdicts in self._attempts(entries, redelivered=group[0].redelivered):
-                for places, part in [each for each in left if verdicts.keys() >= set(each[0])]:
+            for known in self._attempts(entries, redelivered=group[0].redelivered):
+                for places, part in [each for each in left if None not in known[each[0]]]:
                     left.remove((places, part))
-                    loop.call_soon_threadsafe(_settle, part.done, [verdicts[at] for at in places])
+                    loop.call_soon_threadsafe(_settle, part.done, cast(_Verdicts, known[places]))
         except Exception as error:  # noqa: BLE001 - raised where the part is waited for
             for _, part in left:
                 loop.call_soon_threadsafe(_settle, part.done, error)
 
-    def _attempts(self, entries: list[Entry], *, redelivered: bool) -> Iterator[dict[int, Verdict | Refused]]:
+    def _attempts(self, entries: list[Entry], *, redelivered: bool) -> Iterator[list[Verdict | Refused | None]]:
         """Some attempts, each for those that are left, in ever smaller bulks; what is known after each of them.
 
         Raises:
             Unavailable: some were not taken in the last one either.
         """
-        verdicts: dict[int, Verdict | Refused] = {}
+        known: list[Verdict | Refused | None] = [None] * len(entries)
         left = list(range(len(entries)))
         attempt = Attempt()
         for number in range(ATTEMPTS_MAX):
@@ -206,16 +206,19 @@ class ElasticsearchWriter:
                 self._sleep(self._chance() * PAUSE_S * 2**number)
             if redelivered or number:
                 found = self._stored.among(entries[at] for at in left)
-                verdicts.update((at, Verdict.DUPLICATE) for at in left if entries[at].id in found)
-                left = [at for at in left if at not in verdicts]
+                for at in left:
+                    if entries[at].id in found:
+                        known[at] = Verdict.DUPLICATE
+                left = [at for at in left if known[at] is None]
             size = -(-len(left) >> number) or 1
-            outcomes: list[Outcome] = []
             attempt = Attempt()
             for first in range(0, len(left), size):
-                outcomes += self._create_within([entries[at] for at in left[first : first + size]], attempt)
-            verdicts.update((at, each) for at, each in zip(left, outcomes, strict=True) if not isinstance(each, Again))
-            left = [at for at in left if at not in verdicts]
-            yield verdicts
+                places = left[first : first + size]
+                outcomes = self._create_within([entries[at] for at in places], attempt)
+                for at, outcome in zip(places, outcomes, strict=True):
+                    known[at] = None if isinstance(outcome, Again) else outcome
+            yield known
+            left = [at for at in left if known[at] is None]
             if not left:
                 return
         raise Unavailable(
@@ -227,20 +230,19 @@ class ElasticsearchWriter:
     def _create_within(self, entries: list[Entry], attempt: Attempt) -> list[Outcome]:
         """Bulk requests as large as the window is when each is sent: the outcome of each entry."""
         outcomes: list[Outcome] = []
-        while len(outcomes) < len(entries):
-            left = entries[len(outcomes) :]
-            part = next(batches(left, self._window.bytes))
+        while left := entries[len(outcomes) :]:
+            part, size = next(batches(left, self._window.bytes))
             epoch = self._window.epoch
-            found = self._create(left[: len(part)], attempt)
-            outcomes += found
-            if Again.OVERLOADED in found:
+            judged = self._create(left[part], attempt)
+            outcomes += judged.outcomes
+            if Again.OVERLOADED in judged.again:
                 if self._window.pushed_back(epoch):
                     _log.warning("%s pushes back: %s now", self._connection.where, self._window)
-            elif Again.UNAVAILABLE not in found:
-                self._window.taken(body_bytes(left[: len(part)]), epoch)
+            elif not judged.again:
+                self._window.taken(size, epoch)
         return outcomes
 
-    def _create(self, entries: list[Entry], attempt: Attempt) -> list[Outcome]:
+    def _create(self, entries: list[Entry], attempt: Attempt) -> Judged:
         """One bulk request: the outcome of each entry."""
         try:
             answer = self._connection.call("POST", "/_bulk", encode(entries), content_type=NDJSON, params=BULK)
@@ -248,12 +250,13 @@ class ElasticsearchWriter:
             if not error.overloaded:
                 raise
             attempt.failed(error.what, overloaded=True)
-            return [Again.OVERLOADED] * len(entries)
+            return Judged([Again.OVERLOADED] * len(entries), again=frozenset({Again.OVERLOADED}))
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
             if len(entries) == 1:
-                return [Refused(f"{answer.status} {answer.reason()}")]
+                return Judged([Refused(f"{answer.status} {answer.reason()}")])
             middle = len(entries) // 2
-            return self._create(entries[:middle], attempt) + self._create(entries[middle:], attempt)
+            halves = self._create(entries[:middle], attempt), self._create(entries[middle:], attempt)
+            return Judged(halves[0].outcomes + halves[1].outcomes, again=halves[0].again | halves[1].again)
         try:
             judged = judge(answer.body if answer.ok else b"", len(entries))
         except DecodeError as error:
@@ -262,8 +265,8 @@ class ElasticsearchWriter:
         if judged.quarantined:
             _log.warning("%d documents went into a failure store: disable it on the audit data streams", judged.quarantined)
         if judged.reason:
-            attempt.failed(judged.reason, overloaded=Again.OVERLOADED in judged.outcomes)
-        return judged.outcomes
+            attempt.failed(judged.reason, overloaded=Again.OVERLOADED in judged.again)
+        return judged
 
 
 def _settle(future: asyncio.Future[_Verdicts], result: _Verdicts | Exception) -> None:
