@@ -73,7 +73,7 @@ class Detector:
         self._cursor = cursor
         self._clock_ms = clock_ms
         self._policies = policies
-        self._world = World(policies.verified_domains, Networks(reader))
+        self._world = World(policies.verified_domains, Networks(reader).has)
         self._engine: Engine | None = None
         self._heard = Heard()
         self._known_chunks: dict[frozenset[str], list[Chunk]] = {}
