@@ -116,6 +116,12 @@ class Detector:
         arrived_ms = self._cursor.arrived_ms if self._cursor else None
         return arrived_ms is not None and self._clock_ms() - arrived_ms > ARRIVALS_MS_MAX
 
+    @property
+    def lag_s(self) -> float:
+        """How long ago that arrived up to which everything was looked at; 0 before the first run."""
+        arrived_ms = self._cursor.arrived_ms if self._cursor else None
+        return 0.0 if arrived_ms is None else max(0.0, (self._clock_ms() - arrived_ms) / 1000)
+
     def run_over(self, since_ms: int, until_ms: int) -> list[Entry]:
         """The alerts of a span of time, by the events' own time; stored if there is a writer."""
         hits = self._hits(self._rules, Span(since_ms, until_ms))
