@@ -186,7 +186,7 @@ class Detector:
         return self._known_chunks[names]
 
     def _scan(self, chunk: Chunk, fields: Sequence[str], span: Span) -> Iterator[_Found]:
-        for hit in self._reader.scan(span.query(chunk.text)):
+        for hit in self._reader.scan(span.query(chunk.text, chunk.datasets)):
             document = orjson.loads(hit.body)
             if names := chunk.names_of(document):
                 yield event_of(hit, document, fields), names

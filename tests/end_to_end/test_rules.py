@@ -102,7 +102,7 @@ def test_what_it_counts_can_be_asked_for_and_rules_are_read_again_unless_they_ar
         def await_page(*wanted: str) -> None:
             until(lambda: all(line in page("/metrics") for line in wanted), lambda: page("/metrics") + product.said("rules"))
 
-        await_page("auditship_detections_rules 21.0", "auditship_detections_left_out 0.0")
+        await_page("auditship_detections_rules 22.0", "auditship_detections_left_out 0.0")
         assert (page("/healthz"), page("/readyz")) == ("ok\n", "ready\n")
         append(product.logs / "web.jsonl", refused(20, "u-1"))
         product.ship()
@@ -122,7 +122,7 @@ def test_what_it_counts_can_be_asked_for_and_rules_are_read_again_unless_they_ar
 
         config.write_text(good)
         hang_up("beginning again with them")
-        await_page("auditship_detections_rules 22.0")
+        await_page("auditship_detections_rules 23.0")
         append(product.logs / "web.jsonl", refused(1, "u-watched"))
         product.ship()
         until(lambda: "project-read" in {each["rule"]["id"] for each in alerts(product)}, lambda: product.said("rules"))
