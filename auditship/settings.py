@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from auditship.errors import ConfigurationError
@@ -29,6 +29,26 @@ def _from_base(path: Path) -> Path:
 
 FilePath = Annotated[Path, AfterValidator(_from_base)]
 """A path in a configuration file; relative ones start at the file's own folder."""
+
+
+def with_port(address: str) -> str:
+    """An address whose port, if it has one, is a port.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    if not parts.hostname or parts.port == 0:  # asking for a port that is none raises ValueError itself
+        raise ValueError("a host, and a port from 1 to 65535, are expected")
+    return address
+
+
+HostPort = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"),
+    AfterValidator(with_port),
+]
+"""An address and a port, such as ``127.0.0.1:9465``."""
 
 
 class Section(BaseModel):

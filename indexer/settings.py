@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from auditship.block import gateway_name
-from auditship.settings import FilePath, Section, Settings, is_loopback
+from auditship.settings import FilePath, HostPort, Section, Settings, is_loopback
 
 MIB = 1 << 20
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+/?$")]
@@ -70,6 +70,8 @@ class DetectionSettings(Section):
     """Rules by name, or by their Sigma id, that make no alerts."""
     cursor_file: FilePath | None = None
     """How far the detections have come; beside the embedded store, or in ``/var/lib/auditship``, unless given."""
+    metrics_listen: HostPort | None = None
+    """Where Prometheus may ask ``rules run --follow``, such as 127.0.0.1:9466; none: nowhere."""
 
 
 class ReaderEntry(Section):

@@ -5,36 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from auditship.errors import ConfigurationError
-from auditship.settings import FilePath, Section, Settings, is_loopback, read_secret
-
-
-def _with_port(address: str) -> str:
-    """An address whose port, if it has one, is a port."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    if not parts.hostname or parts.port == 0:  # asking for a port that is none raises ValueError itself
-        raise ValueError("a host, and a port from 1 to 65535, are expected")
-    return address
-
+from auditship.settings import FilePath, HostPort, Section, Settings, is_loopback, read_secret, with_port
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Url = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?$", max_length=2000),
-    AfterValidator(_with_port),
+    AfterValidator(with_port),
 ]
 Severity = Literal["info", "warning", "critical"]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,;:\"]+@[^\s@<>,;:\"]+$", max_length=254)]
-HostPort = Annotated[
-    str,
-    StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"),
-    AfterValidator(_with_port),
-]
 
 
 class ChannelSettings(Section):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from auditship import clock
-from auditship.errors import ConfigurationError
+from auditship.errors import AuditshipError, ConfigurationError
 from auditship.log import configure, printable
 from auditship.settings import load
 from auditship.when import When
 from indexer.commands.show import STYLES, local_time
 from indexer.detect.cursor import Cursor
 from indexer.detect.detector import Detector
+from indexer.detect.follow import Follower, hold_hang_ups
+from indexer.detect.metrics import Metrics
 from indexer.detect.rule import About
 from indexer.detect.ruleset import BUILT_IN, Ruleset
 from indexer.detect.samples import Case, policies_of
@@ -34,7 +35,6 @@ from indexer.detect.samples import load as load_samples
 from indexer.document import Entry
 from indexer.organizations import Policies
 from indexer.settings import IndexerSettings
-from indexer.store.contract import QueryError, Unavailable
 from indexer.store.select import open_reader, open_writer
 
 CURSOR: Final = "detections.cursor"
@@ -119,14 +119,16 @@ def test_rules(config: Path | None, folders: tuple[Path, ...]) -> None:
 @click.option("--follow", is_flag=True, help="Look at what arrives, and store alerts, until ended. One process is enough.")
 @_json
 def run_rules(*, config: Path | None, since: int | None, until: int | None, stores: bool, follow: bool, as_json: bool) -> None:
-    """Run the detections over what is stored (--since), or over what arrives (--follow)."""
+    """Run the detections over what is stored (--since), or over what arrives (--follow).
+
+    With --follow, SIGHUP reads the rules and the configuration again; bad ones are told, and the old ones kept.
+    """
     if follow == (since is not None):
         raise click.UsageError("name either --since or --follow")
     settings = load(IndexerSettings, config)
     if follow:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
-            _follow(settings)
+            _follow(config, settings)
         return
     assert since is not None
     found = _loaded(settings)
@@ -186,30 +188,46 @@ def _detector(settings: IndexerSettings, found: Ruleset, *, stores: bool, cursor
         reader.close()
 
 
-def _follow(settings: IndexerSettings) -> None:
-    """Runs at every interval until the process is told to end."""
+def _follow(config: Path | None, settings: IndexerSettings) -> None:
+    """Runs at every interval until the process is told to end, or to begin again."""
     configure()
-    if not settings.detections.enabled:
-        raise ConfigurationError("the detections are switched off", "Set enabled = true under [detections].")
+    hold_hang_ups()
+    _check_enabled(settings)
     found = Ruleset.load(settings.detections.rules, settings.detections.disabled)
     for problem in found.problems:
         _log.error("left out: %s", problem)
     default = settings.store.path if settings.store.kind == "embedded" else Path("/var/lib/auditship")
     cursor = Cursor(settings.detections.cursor_file or default / CURSOR)
     _log.info("%d rules, every %.0f s", len(found.alerting()), settings.detections.interval_s)
-    with _detector(settings, found, stores=True, cursor=cursor) as detector:
-        while True:
-            began = time.monotonic()
-            try:
-                for entry in detector.run_once():
-                    event = orjson.loads(entry.body)["event"]
-                    _log.warning("%s: %s", event["action"], event["reason"])
-            except (Unavailable, QueryError) as error:
-                _log.error("not looked at, tried again: %s", error)
-            else:
-                if detector.is_behind:
-                    continue
-            time.sleep(max(0.0, settings.detections.interval_s - (time.monotonic() - began)))
+    with ExitStack() as stack:
+        detector = stack.enter_context(_detector(settings, found, stores=True, cursor=cursor))
+        metrics = Metrics(found, lambda: detector.lag_s)
+        if settings.detections.metrics_listen is not None:
+            stack.enter_context(closing(metrics.pages(settings.detections.metrics_listen)))
+        Follower(detector, metrics, settings.detections.interval_s).run(lambda: _is_good(config))
+    os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+
+def _is_good(config: Path | None) -> bool:
+    """Whether the rules and the configuration as they are now could be used; told, if they could not."""
+    try:
+        settings = load(IndexerSettings, config)
+        _check_enabled(settings)
+        found = Ruleset.load(settings.detections.rules, settings.detections.disabled)
+        with _detector(settings, found, stores=True):
+            pass
+        if found.problems:
+            raise found.problems[0]
+    except AuditshipError as error:
+        _log.error("not reloaded, everything goes on as before: %s", error)
+        return False
+    _log.info("rules and configuration are good; beginning again with them")
+    return True
+
+
+def _check_enabled(settings: IndexerSettings) -> None:
+    if not settings.detections.enabled:
+        raise ConfigurationError("the detections are switched off", "Set enabled = true under [detections].")
 
 
 def _show(entries: Sequence[Entry], *, as_json: bool) -> None:

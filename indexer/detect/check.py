@@ -4,7 +4,7 @@
 ``same: [FIELD, FIELD]``        the fields have the same value
 ``outside_verified_domains``    one of the fields (a list) holds an e-mail address of a domain that the organisation
                                 has not verified; never, where it has verified none
-``network_unknown_to_creator``  (in a row of events) the actor of the first has never acted from the last one's network
+``network_unknown_to_creator``  (in a row of events) the actor of the first never succeeded from the last one's network
 ==============================  ==================================================================================
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from indexer.detect.event import NETWORK, Event
 from indexer.detect.translate import Untranslatable, check_field
+from indexer.store.contract import Person
 
 _EMAIL = re.compile(r"[^\s@<>]+@([A-Za-z0-9.-]+\.[A-Za-z0-9-]+)>?$")
 KINDS: Final = ("same", "outside_verified_domains", "network_unknown_to_creator")
@@ -28,8 +29,8 @@ class World:
 
     verified_domains: Callable[[str], Collection[str]]
     """The domains of an organisation, in lower case."""
-    networks_of: Callable[[str, str, int], Collection[str]]
-    """The networks that an actor of an organisation (its id, the actor's id) was seen in before a time."""
+    is_known: Callable[[Person, str, int], bool]
+    """Whether an actor succeeded from a network before a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Check:
             return False
         if network == first.facts.get(NETWORK):
             return False
-        organization, creator = first.facts.get("organization.id", ""), first.facts.get("user.id", "")
-        return network not in world.networks_of(organization, creator, event.time_ms)
+        creator = first.facts.get("organization.id", ""), first.facts.get("user.id", "")
+        return not world.is_known(creator, network, event.time_ms)
 
     def _outside(self, world: World, facts: Mapping[str, str]) -> bool:
         domains = [found[1].lower() for name in self.fields if (found := _EMAIL.search(facts.get(name, "")))]

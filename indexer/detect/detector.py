@@ -73,7 +73,7 @@ class Detector:
         self._cursor = cursor
         self._clock_ms = clock_ms
         self._policies = policies
-        self._world = World(policies.verified_domains, Networks(reader))
+        self._world = World(policies.verified_domains, Networks(reader).has)
         self._engine: Engine | None = None
         self._heard = Heard()
         self._known_chunks: dict[frozenset[str], list[Chunk]] = {}
@@ -115,6 +115,12 @@ class Detector:
         """Whether another run would find more at once."""
         arrived_ms = self._cursor.arrived_ms if self._cursor else None
         return arrived_ms is not None and self._clock_ms() - arrived_ms > ARRIVALS_MS_MAX
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago that arrived up to which everything was looked at; 0 before the first run."""
+        arrived_ms = self._cursor.arrived_ms if self._cursor else None
+        return 0.0 if arrived_ms is None else max(0.0, (self._clock_ms() - arrived_ms) / 1000)
 
     def run_over(self, since_ms: int, until_ms: int) -> list[Entry]:
         """The alerts of a span of time, by the events' own time; stored if there is a writer."""
@@ -180,7 +186,7 @@ class Detector:
         return self._known_chunks[names]
 
     def _scan(self, chunk: Chunk, fields: Sequence[str], span: Span) -> Iterator[_Found]:
-        for hit in self._reader.scan(span.query(chunk.text)):
+        for hit in self._reader.scan(span.query(chunk.text, chunk.datasets)):
             document = orjson.loads(hit.body)
             if names := chunk.names_of(document):
                 yield event_of(hit, document, fields), names

@@ -72,6 +72,11 @@ def span_text(span_ms: int) -> str:
     return f"{span_ms // 1000} s"
 
 
+def is_numbered(network: str) -> bool:
+    """Whether a network is known by its AS number."""
+    return network.startswith("AS")
+
+
 @lru_cache(maxsize=20_000)
 def network_of(address: str, system: str | None) -> str:
     """The network that an address is in."""

@@ -26,7 +26,7 @@ from sigma.exceptions import SigmaError
 from indexer.detect.check import Check, read_checks
 from indexer.detect.event import NETWORK, WORDS, fields_in
 from indexer.detect.source import RuleError
-from indexer.detect.translate import Untranslatable, check_field, query_of
+from indexer.detect.translate import Untranslatable, check_field, datasets_of, query_of
 
 Severity = Literal["info", "warning", "critical"]
 Kind = Literal["event_count", "value_count", "temporal", "temporal_ordered"]
@@ -58,10 +58,14 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A rule that single events satisfy; ``alerts`` if each of them is a hit by itself."""
+    """A rule that single events satisfy; ``alerts`` if each of them is a hit by itself.
+
+    ``datasets``: where its events are; none: with all gateways'.
+    """
 
     about: About
     query: str
+    datasets: tuple[str, ...] = ()
     where: tuple[Check, ...] = ()
     unless: tuple[Check, ...] = ()
     alerts: bool = True
@@ -115,7 +119,8 @@ def read(document: Mapping[str, Any], file: Path) -> Rule:
         for key in ("per_value_max", "silence"):
             if key in ours:
                 raise Untranslatable(f"auditship.{key} is a correlation's", "Move it there.")
-        return Events(about, query_of(dict(document)), where, unless)
+        datasets = datasets_of(document.get("logsource"))
+        return Events(about, query_of(dict(document)), datasets, where, unless)
     except Untranslatable as error:
         raise RuleError(f"{file}: rule {shown!r}: {error}", error.instead) from None
 

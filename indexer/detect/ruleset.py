@@ -28,9 +28,10 @@ _CHUNK_CLAUSES_MAX: Final = CLAUSES_MAX - 50
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Several rules' events in one query, and what tells which rules an event is for."""
+    """Several rules' events in one query over ``datasets``, and what tells which rules an event is for."""
 
     text: str
+    datasets: tuple[str, ...]
     names_of: Callable[[Any], tuple[str, ...]]
 
 
@@ -102,25 +103,35 @@ class Ruleset:
         return tuple(name for name in names if name != NETWORK)
 
     def chunks(self, names: Collection[str]) -> list[Chunk]:
-        """The events of these rules in as few queries as the language's limits allow."""
-        chunks: list[Chunk] = []
-        tests: list[tuple[str, str]] = []
-        texts: list[str] = []
+        """The events of these rules in as few queries as their datasets and the language's limits allow."""
+        queries: dict[tuple[str, ...], list[tuple[str, str]]] = {}
         for name in sorted(names):
             rule = self.rules[name]
             assert isinstance(rule, Events)
-            whole = " OR ".join([*texts, f"({rule.query})"])
-            if texts and (len(whole) > _CHUNK_TEXT_MAX or _clauses(whole) > _CHUNK_CLAUSES_MAX):
-                chunks.append(Chunk(" OR ".join(texts), _names_of(tests)))
-                texts, tests = [], []
-            texts.append(f"({rule.query})")
-            tests.append((name, rule.query))
-        return [*chunks, Chunk(" OR ".join(texts), _names_of(tests))] if texts else chunks
+            queries.setdefault(rule.datasets, []).append((name, rule.query))
+        return [
+            Chunk(" OR ".join(f"({query})" for _, query in part), datasets, _names_of(part))
+            for datasets, group in queries.items()
+            for part in _parts(group)
+        ]
 
     def sought(self) -> list[str]:
         """The rules whose events are to be read: those that alert, and those that a correlation counts."""
         counted = {name for rule in self.correlations() for name in rule.rules}
         return [name for name, rule in self.rules.items() if isinstance(rule, Events) and (rule.alerts or name in counted)]
+
+
+def _parts(queries: Sequence[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Names and queries in parts, each of which makes one query."""
+    part: list[tuple[str, str]] = []
+    for name, query in queries:
+        whole = " OR ".join(f"({each})" for _, each in [*part, (name, query)])
+        if part and (len(whole) > _CHUNK_TEXT_MAX or _clauses(whole) > _CHUNK_CLAUSES_MAX):
+            yield part
+            part = []
+        part.append((name, query))
+    if part:
+        yield part
 
 
 def _names_of(queries: Sequence[tuple[str, str]]) -> Callable[[Any], tuple[str, ...]]:
@@ -203,6 +214,11 @@ def _check_references(rule: Correlation, known: Mapping[str, Rule]) -> None:
                 raise RuleError(f"{rule.about.file}: rule {rule.about.name!r}: silence cannot be counted")
             if isinstance(referred, Correlation) and rule.silence:
                 raise RuleError(f"{rule.about.file}: rule {rule.about.name!r}: silence is that of events, not of rules")
+            if rule.silence and isinstance(referred, Events) and referred.datasets:
+                raise RuleError(
+                    f"{rule.about.file}: rule {rule.about.name!r}: silence is that of gateways, not of agents",
+                    "Alerting tells of silent agents by itself.",
+                )
         level = [each for name in level if isinstance(known[name], Correlation) for each in _references(known[name])]
         if not level:
             return

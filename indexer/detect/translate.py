@@ -6,7 +6,7 @@ expressions, case, comparisons of fields, parts of times, words without a field,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -25,7 +25,8 @@ from indexer.store.query import parse
 
 MODIFIERS: Final = ("all", "cidr", "contains", "endswith", "exists", "gt", "gte", "lt", "lte", "neq", "startswith")
 QUERY_MAX: Final = 4_000
-SERVICE: Final = "audit"
+SERVICES: Final[Mapping[str, tuple[str, ...]]] = {"audit": (), "agent": ("agent",)}
+"""The datasets that a rule's ``logsource`` means: all gateways' events, or the agents' own record."""
 _INSTEAD: Final = {
     "re": "Write wildcards: * and ?.",
     "cased": "Names compare without regard to case, audit.extra with it; nothing changes that.",
@@ -58,7 +59,6 @@ def query_of(document: dict[str, Any]) -> str:
     Raises:
         Untranslatable: saying why.
     """
-    _check_source(document.get("logsource"))
     try:
         rule = SigmaRule.from_dict(document)
         for detection in rule.detection.detections.values():
@@ -75,6 +75,21 @@ def query_of(document: dict[str, Any]) -> str:
         raise Untranslatable(f"its query is longer than {QUERY_MAX} characters", "Make two rules of it.")
     test_of(text)
     return text
+
+
+def datasets_of(source: Any) -> tuple[str, ...]:
+    """The datasets that a rule's ``logsource`` means; none: all gateways'.
+
+    Raises:
+        Untranslatable: it is none of ours.
+    """
+    service = source.get("service") if isinstance(source, dict) and source.get("product") == "auditship" else None
+    if not isinstance(service, str) or service not in SERVICES:
+        raise Untranslatable(
+            "its logsource is another one",
+            "Write logsource: {product: auditship, service: audit}, or service: agent for the agents' own record.",
+        )
+    return SERVICES[service]
 
 
 @lru_cache(maxsize=1000)
@@ -101,11 +116,6 @@ def check_field(name: str) -> None:
         raise Untranslatable(f"no document has a field {name!r}", "See the mapping; what gateways add is under audit.extra.")
     if fields.type_of(name) == "date":
         raise Untranslatable(f"{name}: times are not compared in rules", "Use timespan in a correlation.")
-
-
-def _check_source(source: Any) -> None:
-    if not isinstance(source, dict) or source.get("service") != SERVICE or source.get("product") != "auditship":
-        raise Untranslatable("its logsource is another one", "Write logsource: {product: auditship, service: audit}.")
 
 
 def _items(detection: SigmaDetection) -> Iterator[SigmaDetectionItem]:

@@ -13,6 +13,7 @@ from stores import Store
 
 from indexer.detect.cursor import Cursor
 from indexer.detect.detector import Detector
+from indexer.detect.networks import Networks
 from indexer.detect.ruleset import BUILT_IN, Ruleset
 from indexer.detect.samples import load, policies_of
 from indexer.document import Entry
@@ -209,6 +210,50 @@ def test_an_alert_is_kept_as_long_as_its_organisation_s_events(bench: Bench) -> 
     bench.now_ms += MINUTE_MS
     bench.login(20, at_ms=START_MS, organization={"id": "org-long"})
     assert {each.retention for each in bench.run()} == {"60d"}
+
+
+def acted(number: int, ip: str, *, system: int | None, user: str = "u-maker", outcome: str = "success") -> Entry:
+    """An event of somebody's, a second after the one before."""
+    source = {"ip": ip, "as": {"number": system} if system else None}
+    person = {"user": {"id": user}, "organization": {"id": "org-1"}}
+    return entry(number, time_ms=START_MS + 1000 * number, source=source, event={"outcome": outcome}, **person)
+
+
+def test_a_network_is_known_to_whoever_succeeded_from_it_however_much_they_did_since(store: Store) -> None:
+    since = [acted(number, "198.51.100.1", system=64497) for number in range(10, 1210)]
+    store.append(
+        [
+            acted(0, "203.0.113.9", system=64496),
+            acted(1, "192.0.2.9", system=64498, outcome="failure"),
+            acted(2, "203.0.113.9", system=64499, user="u-other"),
+            acted(3, "2001:db8::9", system=None),
+            *since,
+            acted(2000, "203.0.113.10", system=64500),
+        ]
+    )
+    maker, now_ms = ("org-1", "u-maker"), START_MS + 1_500_000
+
+    def has(*networks: str, before_ms: int = now_ms) -> list[bool]:
+        known = Networks(store.reader)
+        return [known.has(maker, network, before_ms) for network in networks]
+
+    assert has("AS64496", "AS64497") == [True, True], "more than a thousand events ago, and just now"
+    assert has("AS64498", "AS64499", "AS64500") == [False] * 3, "refused there; somebody else; only later"
+    assert has("AS64496", before_ms=START_MS + 31 * 24 * HOUR_MS) == [False], "more than thirty days ago"
+    assert has("AS64496", before_ms=START_MS) == [True], "in the same moment"
+
+
+def test_a_network_without_a_number_is_looked_for_by_its_addresses(store: Store) -> None:
+    store.append(
+        [
+            acted(0, "203.0.113.9", system=None),
+            acted(1, "2001:db8::9", system=None),
+            acted(2, "192.0.2.9", system=None, outcome="failure"),
+        ]
+    )
+    known = Networks(store.reader)
+    networks = ("203.0.113.0/24", "2001:db8::/48", "192.0.2.0/24", "198.51.100.0/24")
+    assert [known.has(("org-1", "u-maker"), each, START_MS + HOUR_MS) for each in networks] == [True, True, False, False]
 
 
 def test_alerts_are_found_by_their_own_fields(bench: Bench) -> None:

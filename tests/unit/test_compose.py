@@ -37,7 +37,7 @@ def three() -> dict[str, Any]:
 
 def test_everything_that_is_named_is_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert {"elasticsearch", "kibana", "setup", "indexer", "agent", "web", "cli", "api"} <= services.keys()
+    assert {"elasticsearch", "kibana", "setup", "indexer", "rules", "agent", "web", "cli", "api"} <= services.keys()
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
             assert needed in services, (name, needed)
@@ -54,12 +54,12 @@ def test_commands_are_ours_and_known(compose: dict[str, Any]) -> None:
         service for service in compose["services"].values() if service["image"] == "auditship" and "entrypoint" not in service
     ]
     called = {service["command"][0] for service in ours}
-    assert called == {"setup", "indexer", "agent"} <= COMMANDS.keys()
+    assert called == {"setup", "indexer", "rules", "agent"} <= COMMANDS.keys()
 
 
 def test_services_of_ours_have_no_rights(compose: dict[str, Any]) -> None:
     ours = [service for service in compose["services"].values() if service.get("image") == "auditship"]
-    assert len(ours) == 7
+    assert len(ours) == 8
     for service in ours:
         assert service["cap_drop"] == ["ALL"]
         assert service["read_only"] is True
@@ -127,6 +127,21 @@ def test_the_indexer_s_configuration_is_good(compose: dict[str, Any], tmp_path: 
     settings = load(IndexerSettings, tmp_path / "indexer.toml")
     assert settings.store.kind == "elasticsearch"
     assert settings.agents[0].name == "agent"
+
+
+def test_the_detections_begin_where_they_were_and_can_be_asked_how_they_are(
+    compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = compose["services"]["rules"]
+    assert service["command"][1:] == ["run", "--follow", "--config", "/run/auditship/indexer.toml"]
+    for name, value in service["environment"].items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "indexer.toml").write_text(compose["configs"]["indexer"]["content"].replace("0.0.0.0", "127.0.0.1"))
+    settings = load(IndexerSettings, tmp_path / "indexer.toml").detections
+    assert settings.metrics_listen is not None
+    assert f'"http://{settings.metrics_listen}/readyz"' in service["healthcheck"]["test"][-1]
+    assert settings.cursor_file is None
+    assert "detections:/var/lib/auditship" in service["volumes"], "the cursor's folder, where none is named"
 
 
 def test_the_agent_watches_what_the_gateways_write(compose: dict[str, Any]) -> None:

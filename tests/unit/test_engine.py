@@ -18,7 +18,7 @@ from indexer.detect.ruleset import Ruleset
 from indexer.detect.silence import MINUTE_MS, Heard
 
 HOUR_MS = 3_600_000
-WORLD = World(lambda _: (), lambda *_: ())
+WORLD = World(lambda _: (), lambda *_: False)
 LOGSOURCE = {"product": "auditship", "service": "audit"}
 
 

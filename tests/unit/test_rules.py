@@ -89,6 +89,22 @@ def test_a_rule_of_one_s_own_stands_beside_the_built_in_ones(tmp_path: Path) -> 
     assert {"many-secrets", "mass-deletion"} <= {each.about.name for each in found.alerting()}
 
 
+def test_the_agents_record_is_looked_at_where_a_rule_asks_for_it_and_by_a_query_of_its_own(tmp_path: Path) -> None:
+    own = {**EVENTS, "logsource": {"product": "auditship", "service": "agent"}, "detection": {"a": {"event.action": "agent.*"}}}
+    found = write(tmp_path, {**own, "detection": {**own["detection"], "condition": "a"}})
+    assert found.problems == ()
+    chunks = found.chunks(["secret-read", "failed-login"])
+    assert [(chunk.datasets, "agent.*" in chunk.text) for chunk in chunks] == [((), False), (("agent",), True)]
+
+
+def test_agents_are_no_gateways_that_could_be_silent(tmp_path: Path) -> None:
+    silence = {"group-by": ["audit.gateway"], "condition": {"lt": 1}, "auditship": {"silence": True}}
+    assert write(tmp_path, EVENTS, count(**silence)).problems == ()
+    own = {**EVENTS, "logsource": {"product": "auditship", "service": "agent"}}
+    (problem,) = write(tmp_path, own, count(**silence)).problems
+    assert "silence is that of gateways, not of agents" in str(problem)
+
+
 def test_generate_makes_what_is_referred_to_alert_as_well(tmp_path: Path) -> None:
     assert write(tmp_path, EVENTS, count(generate=True)).rules["secret-read"].alerts
 
@@ -110,6 +126,9 @@ def test_generate_makes_what_is_referred_to_alert_as_well(tmp_path: Path) -> Non
         ({**EVENTS, "detection": {"read": {"user.id": "x"}, "condition": "other"}}, "", ""),
         ({**EVENTS, "detection": "all"}, "", "specification"),
         ({**EVENTS, "logsource": {"product": "windows"}}, "logsource", "product: auditship"),
+        ({**EVENTS, "logsource": {"product": "windows", "service": "agent"}}, "logsource", "product: auditship"),
+        ({**EVENTS, "logsource": {"product": "auditship", "service": "access"}}, "logsource", "service: agent"),
+        ({**EVENTS, "logsource": {"product": "auditship", "service": ["agent"]}}, "logsource", "service: agent"),
         ({**EVENTS, "name": "Not A Name"}, "name", "name: failed-login-burst"),
         ({**EVENTS, "level": "grave"}, "grave", "critical"),
         ({**EVENTS, "auditship": {"colour": "red"}}, "not known", "reason"),

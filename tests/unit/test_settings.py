@@ -57,6 +57,13 @@ def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, change: tuple[str,
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize("listen", ["9466", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "http://127.0.0.1:9466"])
+def test_where_the_detections_are_to_listen_is_an_address_and_a_port(tmp_path: Path, listen: str) -> None:
+    file = write(tmp_path, f'[detections]\nmetrics_listen = "{listen}"\n')
+    with pytest.raises(ConfigurationError, match=r"'detections\.metrics_listen'"):
+        load(IndexerSettings, file)
+
+
 def test_the_environment_stands_above_the_file_and_is_checked_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, AGENT)
     monkeypatch.setenv("AUDITSHIP_AGENT__SCAN_INTERVAL_S", "7")
