@@ -89,7 +89,7 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
     if expirer := open_expirer(settings):
         chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
-    maker = Maker(policies.retention(ORGANIZATION))
+    maker = Maker(policies.retention(ORGANIZATION), policies.discretion(ORGANIZATION))
     pipeline = Pipeline(builder, writer, whereabouts=whereabouts)
     return Indexer(settings, pipeline, writer, reader, upkeep=Upkeep(chores), metrics=metrics, maker=maker)
 

@@ -17,7 +17,10 @@ from support import header
 from indexer.assemble import builder_of, places_of
 from indexer.document import REJECTED
 from indexer.enrich.privacy import Keyed
+from indexer.organizations import Policies
 from indexer.pipeline import Pipeline
+from indexer.record import ORGANIZATION, Maker, Who
+from indexer.recorder import Recorder
 from indexer.settings import EnrichmentSettings
 from indexer.store.contract import Query
 
@@ -205,3 +208,28 @@ def test_a_person_is_found_by_their_pseudonyms(filled: Store) -> None:
     hits = filled.reader.actor_history("org-bank", by_id, since_ms=NOW_MS - 60_000)
     assert [NOW_MS - hit.time_ms for hit in hits] == [0, 1, 2]
     assert found(filled, Query(actor=Keyed(KEY.encode(), "org-open").pseudonym(PERSON))) == []
+
+
+def test_who_looked_for_a_person_is_found_by_the_pseudonym_alone(filled: Store, tmp_path: Path) -> None:
+    """What an organisation hides is stored by no one who looks for it, either."""
+    policies = Policies.load(tmp_path / "organizations.toml", "30d")
+
+    async def work() -> None:
+        writer = filled.open_writer()
+        recorder = Recorder(writer, Maker("30d", policies.discretion(ORGANIZATION)), lambda: None)
+        for number, (_, text) in enumerate(QUERIES):
+            await recorder.searched(Who("api_token", f"soc-{number}", "HTTP"), {"query": text}, 1)
+        await recorder.flush(is_last=True)
+        await writer.close()
+
+    asyncio.run(work())
+    filled.refresh()
+    everything = [hit.body for hit in filled.reader.scan(Query(datasets=("access",)))]
+    assert len(everything) == len(QUERIES)
+    said = "\n".join(text for body in everything for text in (body.decode(), *texts(json.loads(body)))).lower()
+    assert [value for value in (PERSON, NAME, EMAIL, IP) if value.lower() in said] == []
+    keyed = Keyed(KEY.encode(), "org-bank")
+    for value in (PERSON, NAME, EMAIL):
+        query = Query(f"related.user:{keyed.pseudonym(value)}", datasets=("access",))
+        who = {json.loads(hit.body)["user"]["id"] for hit in filled.reader.search(query).hits}
+        assert who == {f"soc-{number}" for number, (_, text) in enumerate(QUERIES) if f'"{value}"' in text} != set()
