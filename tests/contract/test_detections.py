@@ -111,6 +111,7 @@ def test_a_burst_makes_one_alert_in_words_however_often_it_is_looked_at(bench: B
     assert alert["event"]["kind"] == "alert"
     assert (alert["audit"]["severity"], alert["event"]["severity"]) == ("critical", 99)
     assert (alert["organization"]["id"], alert["user"]["id"]) == ("org-1", "u-1")
+    assert "organizations" not in alert["audit"]["alert"]
     assert alert["source"] == {"ip": "203.0.113.9"}
     assert alert["audit"]["alert"]["count"] == 23
     assert len(alert["audit"]["alert"]["events"]) == 20
@@ -209,6 +210,26 @@ def test_an_alert_is_kept_as_long_as_its_organisation_s_events(bench: Bench) -> 
     bench.now_ms += MINUTE_MS
     bench.login(20, at_ms=START_MS, organization={"id": "org-long"})
     assert {each.retention for each in bench.run()} == {"60d"}
+
+
+def test_an_alert_over_several_organisations_names_them_to_who_may_see_everything(bench: Bench) -> None:
+    bench.run()
+    bench.now_ms += MINUTE_MS
+    for number, organization in enumerate(("org-1", "org-2", "org-3")):
+        people = {"id": f"u-{number}", "name": f"Person {number}"}
+        bench.login(8, at_ms=START_MS + number, first=100 * number, organization={"id": organization}, user=people)
+    bench.run()
+    (alert,) = (each for each in bench.alerts() if each["rule"]["id"] == "failed-login-burst-address")
+    assert "organization" not in alert
+    assert sorted(alert["audit"]["alert"]["organizations"]) == ["org-1", "org-2", "org-3"]
+
+    def found(text: str = "", *organizations: str) -> int:
+        return bench.store.reader.count(Query(text, datasets=("alert",), organizations=organizations))
+
+    assert found("audit.alert.organizations:ORG-2") == 1
+    assert found() == len(bench.alerts())
+    for limited in (("org-1",), ("org-1", "org-2", "org-3")):
+        assert found("", *limited) == found("audit.alert.organizations:*", *limited) == 0
 
 
 def test_alerts_are_found_by_their_own_fields(bench: Bench) -> None:
