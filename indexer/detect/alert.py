@@ -67,9 +67,9 @@ class Threat(Struct, gc=False):
 class Cause(Struct, omit_defaults=True, gc=False):
     """``audit.alert.*``: how many events or values were counted, and the ids of the latest events (at most 20).
 
-    ``organizations``: whose events they are, where they are of several; those of the latest events (at most 20). Who may see the
-    events of some organisations alone is shown what is in ``organization.id``, which is one or none: never such an alert, which
-    tells of the others too.
+    ``organizations``: whose events they are, where they are of several; those of the latest events (at most 20). Who may see
+    some organisations alone is shown what has one of them in ``organization.id``: never such an alert, which tells of the
+    others too.
     """
 
     count: int
