@@ -119,6 +119,10 @@ def _refuse_unknown_environment(kind: type[Settings]) -> None:
                 raise ConfigurationError(f"environment variable {name}: unknown key {key!r}", f"Known: {known}.")
 
 
+_SECRETS = ("token", "key", "password", "secret")
+"""Keys whose values may be secrets, also where they are wrong; so may be an address's path, and anything in a table."""
+
+
 def _explain(where: str, kind: type[BaseModel], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
@@ -129,7 +133,8 @@ def _explain(where: str, kind: type[BaseModel], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not key:
         return f"{where}: {message}"
-    shown = "" if "token" in key or "key" in key or "password" in key else f", got {str(error['input'])[:80]!r}"
+    is_secret = key.endswith(".url") or any(word in key for word in _SECRETS) or isinstance(error["input"], dict | list | tuple)
+    shown = "" if is_secret else f", got {str(error['input'])[:80]!r}"
     return f"{where}: {key!r}: {message}{shown}"
 
 

@@ -86,16 +86,16 @@ def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> In
     whereabouts = whereabouts_of(settings.enrichment, reader, metrics, places.relays) if writer is None else None
     writer = writer or open_writer(settings)
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
-    chores = [Chore("location databases read again", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
+    chores = [Chore("location databases taken over, or dropped", RELOAD_INTERVAL_S, lambda: reread(places, builder))]
     if expirer := open_expirer(settings):
         chores.append(Chore("expired", EXPIRE_INTERVAL_S, lambda: expire(expirer, reader, policies)))
-    maker = Maker(policies.retention(ORGANIZATION))
+    maker = Maker(policies.retention(ORGANIZATION), policies.discretion(ORGANIZATION))
     pipeline = Pipeline(builder, writer, whereabouts=whereabouts)
     return Indexer(settings, pipeline, writer, reader, upkeep=Upkeep(chores), metrics=metrics, maker=maker)
 
 
 def reread(places: Places, builder: Builder) -> list[str]:
-    """Takes replaced location databases over; says which."""
+    """Takes replaced location databases over, and drops a damaged one; says which."""
     if taken := places.reload():
         builder.forget()
     return taken

@@ -43,6 +43,7 @@ from pydantic_settings import SettingsConfigDict
 
 from auditship.errors import ConfigurationError
 from auditship.settings import FilePath, Section, Settings, load
+from indexer.discretion import Discretion
 from indexer.enrich.privacy import MAKE_KEY, Keyed, Masks, Privacy, read_key
 from indexer.enrich.rule import Rule
 from indexer.settings import Retention
@@ -135,6 +136,23 @@ class Policies:
         if not any(policy.privacy for policy in self._policies):
             return None
         return Masks(lambda name: self.find(name).privacy, read_key(self._key_file) if self._key_file else b"")
+
+    def discretion(self, own: str) -> Discretion | None:
+        """What hides values in the record of questions; none, if nobody hides anything.
+
+        A person who asks on the command line may not be able to read the key: then values are masked that would be pseudonyms.
+
+        Args:
+            own: the organisation that stands for many.
+        """
+        hiding = [(policy.id, policy.privacy) for policy in self._policies if policy.privacy]
+        if not hiding:
+            return None
+        try:
+            key = read_key(self._key_file) if self._key_file else b""
+        except ConfigurationError:
+            key = b""
+        return Discretion(hiding, key, own, lambda name: self.find(name).privacy)
 
     def keyed(self, organization: str) -> Keyed:
         """An organisation's key.

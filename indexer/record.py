@@ -1,8 +1,10 @@
 """The record of the record: who searched, exported and changed what, as documents of the dataset ``access``.
 
 One document for each access: ``user`` is who, ``event.action`` what (``audit.search``, ``audit.export``, …), and
-``audit.extra`` has the query, its filters and the number of hits. They stand in ``logs-audit.access-*``, which a search without
-a dataset leaves out; a search for them is itself recorded, once, and writing is no search, so nothing goes round.
+``audit.extra`` has the query, its filters and the number of hits. What organisations hide in their lines is hidden in queries
+too (:mod:`indexer.discretion`), and ``related.user`` has the pseudonyms of those who were looked for. They stand in
+``logs-audit.access-*``, which a search without a dataset leaves out; a search for them is itself recorded, once, and writing is
+no search, so nothing goes round.
 
 What cannot be written is told, never in the way: an analyst in the middle of an incident must not be locked out by a store
 that takes nothing. :func:`recorded` is for commands; the server has its own (:mod:`indexer.recorder`).
@@ -30,6 +32,7 @@ from msgspec.json import encode
 from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.build import document_id
+from indexer.discretion import Discretion
 from indexer.document import (
     ECS,
     EVENT_SEVERITY,
@@ -55,6 +58,10 @@ ORGANIZATION: Final = "auditship"
 """Whose events those of agents and of auditship itself are."""
 TEXT_MAX: Final = 4000
 """Characters of a query that are recorded."""
+PSEUDONYMS_MAX: Final = 50
+"""Pseudonyms in a question by which its record can be found."""
+MANY: Final = "(many different questions)"
+"""The query of a record that stands for many."""
 WRITE_S_MAX: Final = 10.0
 _NOBODY: Final = 2**32 - 1
 
@@ -90,25 +97,27 @@ class Maker:
 
     Args:
         retention: the class that they are kept in.
+        discretion: hides in questions what organisations hide in their lines; none: nobody hides anything.
     """
 
-    def __init__(self, retention: str) -> None:
+    def __init__(self, retention: str, discretion: Discretion | None = None) -> None:
         self._retention = retention
+        self._discretion = discretion
         self._stream = secrets.token_bytes(16)
         self._numbers = itertools.count()
         self._host = socket.gethostname()
 
     @classmethod
     def of(cls, settings: IndexerSettings) -> Maker:
-        """With the retention that a configuration has for our own organisation."""
-        return cls(Policies.load(settings.enrichment.organizations, settings.store.retention).retention(ORGANIZATION))
+        """With the retention that a configuration has for our own organisation, and the policies of all others."""
+        policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
+        return cls(policies.retention(ORGANIZATION), policies.discretion(ORGANIZATION))
 
     def entry(self, access: Access, now_ms: int, *, dataset: str = ACCESS, more: Mapping[str, Any] | None = None) -> Entry:
         """The entry of an access; ``more`` is laid over its document's top level."""
         who, number = access.who, next(self._numbers)
-        details = {
-            name: _short(value) for name, value in ({**who.more, **access.details}).items() if value not in (None, "", ())
-        }
+        said, pseudonyms = self._said(access.details)
+        details = {name: _short(value) for name, value in ({**who.more, **said}).items() if value not in (None, "", ())}
         moment = clock.utc(now_ms)
         original = encode({"timestamp": moment, "actor": who.id, "action": access.action, **details})
         identity = document_id(now_ms, self._stream, number, original)
@@ -149,12 +158,18 @@ class Maker:
             organization=Organization(ORGANIZATION, ORGANIZATION),
             user=User(who.id, who.id),
             source=Raw(encode({"ip": who.ip})) if who.ip else None,
-            related=Related((who.ip,) if who.ip else (), (who.id,)),
+            related=Related((who.ip,) if who.ip else (), (who.id, *pseudonyms[:PSEUDONYMS_MAX])),
         )
         body = encode(document)
         if more:
             body = body[:-1] + b"," + encode(more)[1:]
         return Entry(identity, now_ms, dataset, self._retention, body)
+
+    def _said(self, details: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The particulars as they may be recorded, and the pseudonyms of those who were looked for."""
+        if self._discretion is None or details.get("query", MANY) == MANY:
+            return details, ()
+        return self._discretion.hide(details)
 
 
 def this_user(command: str) -> Who:

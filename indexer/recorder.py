@@ -18,7 +18,7 @@ from typing import Any, Final
 from auditship import clock
 from auditship.errors import AuditshipError
 from indexer.document import Entry
-from indexer.record import Access, Maker, Who, write
+from indexer.record import MANY, Access, Maker, Who, write
 from indexer.store.contract import Writer
 
 WINDOW_S: Final = 300.0
@@ -28,7 +28,6 @@ UNWRITTEN_MAX: Final = 1000
 LOOK_S: Final = 5.0
 ANSWER_WAIT_S_MAX: Final = 2.0
 """How long an answer waits for its record."""
-MANY: Final = "(many different questions)"
 
 _Key = tuple[str, str, str]
 _log = logging.getLogger("auditship.indexer")

@@ -33,7 +33,8 @@ def channel_of(settings: AnyChannel) -> Channel:
         case WebhookSettings():
             from indexer.alerts.channel.webhook import Webhook  # noqa: PLC0415
 
-            return Webhook(_http(settings, settings.url), settings.secret(), time.time)
+            secret = settings.secret()
+            return Webhook(_http(settings, settings.url, *([secret] if secret else [])), secret, time.time)
         case SlackSettings():
             from indexer.alerts.channel.slack import Slack  # noqa: PLC0415
 
@@ -41,7 +42,8 @@ def channel_of(settings: AnyChannel) -> Channel:
         case PagerDutySettings():
             from indexer.alerts.channel.pagerduty import PagerDuty  # noqa: PLC0415
 
-            return PagerDuty(_http(settings, settings.url), settings.needed_secret("its routing key"))
+            key = settings.needed_secret("its routing key")
+            return PagerDuty(_http(settings, settings.url, key), key)
         case EmailSettings():
             return _email(settings)
         case SyslogSettings():
@@ -56,8 +58,8 @@ def channel_of(settings: AnyChannel) -> Channel:
             return Command(settings.command, settings.timeout_s)
 
 
-def _http(settings: AnyChannel, url: str) -> Http:
-    return Http(url, timeout_s=settings.timeout_s, ca_file=settings.ca_file)
+def _http(settings: AnyChannel, url: str, *secrets: str) -> Http:
+    return Http(url, timeout_s=settings.timeout_s, ca_file=settings.ca_file, secrets=secrets)
 
 
 def _secret_url(settings: SlackSettings) -> str:

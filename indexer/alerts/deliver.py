@@ -86,11 +86,20 @@ class Deliverer(threading.Thread):
         """The thread."""
         while True:
             self._wake.clear()
-            wait_s = self.step()
+            wait_s = self._step()
             if self._ending.is_set() and (wait_s is None or self._failures >= LAST_FAILURES_MAX):
                 return
             if not self._ending.is_set() and wait_s != 0:
                 self._rest(IDLE_S if wait_s is None else wait_s)
+
+    def _step(self) -> float | None:
+        """A step, whose defects do not end the thread: nothing would ever be delivered here again, and nobody would know."""
+        try:
+            return self.step()
+        except Exception:  # noqa: BLE001 - whatever it is, the next message may go
+            _log.exception("channel %s: a defect; tried again", self.settings.name)
+            self._failures += 1
+            return IDLE_S
 
     def step(self) -> float | None:
         """Delivers what is due next.
@@ -110,7 +119,7 @@ class Deliverer(threading.Thread):
             _log.error("channel %s: %s", self.settings.name, error)
             self._failures += 1
             return IDLE_S
-        self._unmarked.clear()
+        del self._unmarked[delivery.number]
         return wait_s
 
     def _rest(self, wait_s: float) -> None:

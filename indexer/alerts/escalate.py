@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from auditship import clock
 from indexer.alerts.counts import Counts
 from indexer.alerts.outbox import Delivery, Outbox
 from indexer.alerts.settings import AlertsSettings
 
+_TOLD: Final = {
+    "waits": "told {} instead",
+    "there": "and {} has it already",
+    "full": "and {} has too much waiting (pending_max): nobody was told",
+}
 _log = logging.getLogger("auditship.alerts")
 
 
@@ -66,13 +72,16 @@ class Escalation:
         """A channel cannot deliver this; somebody else is told, once."""
         fallback = self._fallbacks.get(delivery.channel)
         now_ms = clock.now_ms()
+        told = "and it has no fallback: nobody was told"
         with self._outbox.transaction():
             if not self._outbox.escalated(delivery):
                 return
             if fallback is not None:
-                self._outbox.add(delivery, fallback, f"channel {delivery.channel} {reason}", now_ms)
+                put = self._outbox.add(delivery, fallback, f"channel {delivery.channel} {reason}", now_ms)
+                told = _TOLD[put].format(fallback)
         self._counts.add("escalations", delivery.channel)
-        told = f"told {fallback} instead" if fallback else "and it has no fallback: nobody was told"
+        if fallback is not None and put == "full":
+            self._counts.given_up(fallback)
         _log.error("channel %s %s, %s: %s", delivery.channel, reason, told, delivery.message.title)
         self._witness(delivery.channel, reason, fallback)
         if fallback is not None:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,13 @@ class Delivery(NamedTuple):
 _DELIVERIES: Final = """
 SELECT delivery.message, channel, body, attempts, delivery.made, note, reason
 FROM delivery JOIN message ON number = delivery.message WHERE state = 'pending' AND """
+_HINTS: Final = {
+    sqlite3.SQLITE_FULL: "Nothing is lost: it is tried again. Make room on its disk.",
+    sqlite3.SQLITE_IOERR: "Nothing is lost: it is tried again. See whether its disk is full or failing.",
+    sqlite3.SQLITE_READONLY: "Nothing is lost: it is tried again. It must be writable.",
+    sqlite3.SQLITE_CORRUPT: "It is damaged. Stop, and move it away to begin anew; what it still had to tell is in it.",
+    sqlite3.SQLITE_NOTADB: "It is damaged. Stop, and move it away to begin anew; what it still had to tell is in it.",
+}
 _encode = msgspec.msgpack.Encoder().encode
 _cause = msgspec.msgpack.Decoder(Cause).decode
 _message = msgspec.msgpack.Decoder(Message).decode
@@ -90,7 +97,7 @@ class Outbox:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise OutboxError(f"{self._path}: {error}", "Nothing is lost: it is tried again.") from None
+                    raise self._error(error) from None
                 raise
 
     def cursor(self, feed: str) -> str | None:
@@ -128,11 +135,13 @@ class Outbox:
     def post(self, message: Message, channels: Mapping[str, str | None], now_ms: int) -> list[str]:
         """Puts a message up for delivery through channels, each with its fallback; returns those that have too much waiting.
 
-        What a channel has no room for is given up, and goes to its fallback, if that has room.
+        What a channel has no room for is given up, and goes to its fallback, if that has room. A message that is there already
+        (an event that was forgotten, and read again after ``late_s`` was raised) is told already.
         """
-        sql = "INSERT INTO message (id, made, body) VALUES (?, ?, ?) RETURNING number"
+        sql = "INSERT INTO message (id, made, body) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING RETURNING number"
         row = self._one(sql, message.id, now_ms, _encode(message))
-        assert row is not None
+        if row is None:
+            return []
         full = [channel for channel in channels if self.pending(channel) >= self._pending_max]
         for channel, fallback in channels.items():
             is_full = channel in full
@@ -141,9 +150,15 @@ class Outbox:
                 self._deliver(row[0], fallback, now_ms, note=f"channel {channel} has too much waiting")
         return full
 
-    def add(self, delivery: Delivery, channel: str, note: str, now_ms: int) -> bool:
-        """Puts a message up for delivery through another channel too; whether it was not there already."""
-        return self._deliver(delivery.number, channel, now_ms, note=note)
+    def add(self, delivery: Delivery, channel: str, note: str, now_ms: int) -> Literal["waits", "there", "full"]:
+        """Puts a message up for delivery through another channel too, unless it is there already, or too much waits for it."""
+        if self._one("SELECT 1 FROM delivery WHERE message = ? AND channel = ?", delivery.number, channel):
+            return "there"
+        is_full = self.pending(channel) >= self._pending_max
+        self._deliver(
+            delivery.number, channel, now_ms, note=note, reason="too much is waiting" if is_full else "", is_full=is_full
+        )
+        return "full" if is_full else "waits"
 
     def next_due(self, channel: str, now_ms: int, wait_ms_max: int) -> Delivery | None:
         """The delivery whose turn it is. A time farther away than any wait can be is due too: the clock was set back."""
@@ -234,7 +249,12 @@ class Outbox:
             except sqlite3.Error as error:
                 if self._database.in_transaction:
                     raise
-                raise OutboxError(f"{self._path}: {error}", "Nothing is lost: it is tried again.") from None
+                raise self._error(error) from None
+
+    def _error(self, error: sqlite3.Error) -> OutboxError:
+        """An error of the file's, with what helps."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return OutboxError(f"{self._path}: {error}", _HINTS.get(code, "Nothing is lost: it is tried again."))
 
     def _one(self, sql: str, *parameters: object) -> tuple[Any, ...] | None:
         return next(iter(self._all(sql, *parameters)), None)
@@ -246,4 +266,4 @@ class Outbox:
             except sqlite3.Error as error:
                 if self._database.in_transaction:
                     raise
-                raise OutboxError(f"{self._path}: {error}", "Nothing is lost: it is tried again.") from None
+                raise self._error(error) from None

@@ -35,6 +35,8 @@ from indexer.settings import IndexerSettings
 from indexer.store.contract import QueryError, Reader, Unavailable
 from indexer.store.select import open_reader
 
+TROUBLE: Final = "trouble"
+"""Where the outbox keeps which alert of a store that cannot be read is not over yet."""
 POLL_S: Final = {"embedded": 0.25, "elasticsearch": 0.5}
 TICK_S: Final = 1.0
 STORE_RETRY_S: Final = 2.0
@@ -86,7 +88,7 @@ class Alerts:
             post=self._post.put,
             counts=self.counts,
         )
-        self._store = StoreTrouble(settings.silent_after_s)
+        self._store = StoreTrouble(settings.silent_after_s, self.outbox.cursor(TROUBLE) or "")
         self._metrics = None if once or settings.metrics_listen is None else self._pages(settings.metrics_listen)
         self._is_seeded = self.outbox.cursor("agents") is not None
         self._stopping, self._hung_up = threading.Event(), threading.Event()
@@ -172,10 +174,13 @@ class Alerts:
         if not self._is_seeded:
             self._seed()
         self._follower.look()
-        if self._store.reason:
+        if self._store.reason or self._store.cause:
             _log.info("works again")
             now_ms = clock.now_ms()
-            self._post.put(self._store.answered(now_ms), now_ms)
+            with self.outbox.transaction():
+                self._post.put(self._store.answered(now_ms), now_ms)
+                self.outbox.move(TROUBLE, "")
+            self._store.over()
 
     def _tick(self) -> None:
         self._follower.tick()
@@ -188,11 +193,17 @@ class Alerts:
         if self._store.reason != error.what:
             _log.error("%s; tried again until it works. %s", error.what, error.hint)
         now_ms = clock.now_ms()
+        messages = self._store.failed(error.what, now_ms)
         try:
-            self._post.put(self._store.failed(error.what, now_ms), now_ms)
+            with self.outbox.transaction():
+                self._post.put(messages, now_ms)
+                self.outbox.move(TROUBLE, self._store.cause)
+            messages = []
             self._escalation.look()
         except OutboxError as again:
-            _log.error("%s", again.what)
+            if messages:
+                self._store.untold()
+            _log.error("%s. %s", again.what, again.hint)
 
     def _seed(self) -> None:
         """At the very first start, agents that were heard of within a day are known: they may be silent already."""

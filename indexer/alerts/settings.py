@@ -158,6 +158,11 @@ AnyChannel = Annotated[
 ]
 
 
+def _is_within(some: tuple[str, ...], all_: tuple[str, ...]) -> bool:
+    """Whether organisations (none: everybody's) are all among others."""
+    return bool(some) and set(some) <= set(all_)
+
+
 def host_port(server: str) -> tuple[str, int]:
     """A server's two parts."""
     host, _, port = server.rpartition(":")
@@ -211,6 +216,13 @@ class AlertsSettings(Settings):
         for channel in value:
             if channel.fallback is not None and (channel.fallback not in names or channel.fallback == channel.name):
                 raise ValueError(f"channel {channel.name}: its fallback {channel.fallback!r} is not another channel")
+            fallback = next((each for each in value if each.name == channel.fallback), None)
+            if fallback and fallback.organizations and not _is_within(channel.organizations, fallback.organizations):
+                whose = ", ".join(channel.organizations) or "everybody"
+                raise ValueError(
+                    f"channel {channel.name}: its fallback {fallback.name} is for {', '.join(fallback.organizations)} alone "
+                    f"and would hear of {whose}; name another, or let it have no organizations"
+                )
         if all(channel.only_escalations for channel in value):
             raise ValueError("every channel has only_escalations: nobody would ever be told")
         return value

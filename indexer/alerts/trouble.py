@@ -9,12 +9,19 @@ from indexer.record import ORGANIZATION
 
 
 class StoreTrouble:
-    """Whether the store answers. Once it has not for ``after_s``, that is told; and once it does again, that too."""
+    """Whether the store answers. Once it has not for ``after_s``, that is told; and once it does again, that too.
 
-    def __init__(self, after_s: float) -> None:
+    Whoever puts the messages up keeps :attr:`cause` with them, and calls :meth:`untold` where that failed.
+
+    Args:
+        after_s: how long it may not answer.
+        cause: the alert that was told and is not over, by a process before this one.
+    """
+
+    def __init__(self, after_s: float, cause: str = "") -> None:
         self._after_ms = round(after_s * 1000)
         self._since_ms: int | None = None
-        self._cause = ""
+        self.cause = cause
         self.reason = ""
 
     def failed(self, reason: str, now_ms: int) -> list[Message]:
@@ -22,16 +29,23 @@ class StoreTrouble:
         self.reason = reason
         if self._since_ms is None:
             self._since_ms = now_ms
-        if self._cause or now_ms - self._since_ms < self._after_ms:
+        if self.cause or now_ms - self._since_ms < self._after_ms:
             return []
-        self._cause = secrets.token_hex(16)
+        self.cause = secrets.token_hex(16)
         why = f"not since {time_of(self._since_ms)}, and until it does nobody is told of new events: {reason}"
-        return [_message(self._cause, 1, "the store cannot be read", why, now_ms)]
+        return [_message(self.cause, 1, "the store cannot be read", why, now_ms)]
+
+    def untold(self) -> None:
+        """The alert could not be put up: it is made again at the next failure."""
+        self.cause = ""
 
     def answered(self, now_ms: int) -> list[Message]:
-        """It has answered."""
-        cause, self._since_ms, self._cause, self.reason = self._cause, None, "", ""
-        return [_message(cause, 2, "the store can be read again", "", now_ms)] if cause else []
+        """It has answered; :meth:`over` once that is put up."""
+        return [_message(self.cause, 2, "the store can be read again", "", now_ms)] if self.cause else []
+
+    def over(self) -> None:
+        """Nothing is left to be told of it."""
+        self._since_ms, self.cause, self.reason = None, "", ""
 
 
 def _message(cause: str, number: int, title: str, reason: str, now_ms: int) -> Message:

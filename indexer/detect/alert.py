@@ -22,6 +22,7 @@ from indexer.document import ECS, EVENT_SEVERITY, Actor, Entry, Organization, Re
 ALERT: Final = "alert"
 """The dataset of alerts; see :data:`auditship.block.RESERVED_GATEWAYS`."""
 EVENTS_MAX: Final = 20
+ORGANIZATIONS_MAX: Final = 20
 _encode = Encoder().encode
 
 
@@ -64,10 +65,16 @@ class Threat(Struct, gc=False):
 
 
 class Cause(Struct, omit_defaults=True, gc=False):
-    """``audit.alert.*``: how many events or values were counted, and the ids of the latest events (at most 20)."""
+    """``audit.alert.*``: how many events or values were counted, and the ids of the latest events (at most 20).
+
+    ``organizations``: whose events they are, where they are of several; those of the latest events (at most 20). Who may see
+    some organisations alone is shown what has one of them in ``organization.id``: never such an alert, which tells of the
+    others too.
+    """
 
     count: int
     events: tuple[str, ...]
+    organizations: tuple[str, ...] = ()
 
 
 class AlertAudit(Struct, omit_defaults=True, gc=False):
@@ -129,7 +136,7 @@ def entry_of(hit: Hit, retention: Callable[[str], str], now_ms: int) -> Entry:
         rule=RuleFields(about.name, about.title, about.description or None),
         audit=AlertAudit(
             severity=about.severity,
-            alert=Cause(hit.total, tuple(each.id for each in events[-EVENTS_MAX:] if each.id)),
+            alert=Cause(hit.total, tuple(each.id for each in events[-EVENTS_MAX:] if each.id), _organizations(events)),
             gateway=facts.get("audit.gateway"),
             actor=_actor(facts),
             location=facts.get("audit.location"),
@@ -183,6 +190,12 @@ def _actor(facts: Mapping[str, str]) -> Actor | None:
 def _resource(facts: Mapping[str, str]) -> Resource | None:
     kind = facts.get("audit.resource.type")
     return Resource(kind, facts.get("audit.resource.id"), facts.get("audit.resource.name")) if kind else None
+
+
+def _organizations(events: list[Event]) -> tuple[str, ...]:
+    """Those of the events, the latest first; none, where they are all of the same."""
+    found = _distinct(each.facts.get("organization.id") for each in reversed(events))
+    return found[:ORGANIZATIONS_MAX] if len(found) > 1 else ()
 
 
 def _related(events: list[Event]) -> Related | None:

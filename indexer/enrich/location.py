@@ -1,8 +1,9 @@
 """Where an address is: the ECS ``source`` object, and one line for people.
 
 Reads databases in MaxMind's format: GeoLite2 City and ASN and their like, and the flat records of DB-IP Lite. Both are
-optional; a missing file is told in the log and everything is "Unknown", a corrupt one is refused at start. A database that is
-replaced while the indexer runs is taken over by :meth:`Places.reload` (:mod:`indexer.enrich.database`).
+optional; a missing file is told in the log and everything is "Unknown", one that is no database is refused at start. A
+database that is replaced while the indexer runs is taken over by :meth:`Places.reload`, which also finds hidden damage in the
+one from the start (:mod:`indexer.enrich.database`).
 
 Private, loopback, link-local, carrier-grade NAT, benchmark, multicast and unspecified addresses are nowhere, whatever a
 database says; those for documentation are where a database says, and only the demo's does. An IPv4 address that is written as
@@ -86,7 +87,7 @@ class Places:
         return cache.get(ip) or cache.find(ip) or cache.put(ip, self._make(ip))
 
     def reload(self) -> list[str]:
-        """Takes replaced databases over; returns which."""
+        """Takes replaced databases over, and drops a damaged one; returns which."""
         databases = (("city_database", self._city), ("asn_database", self._asn))
         taken = [name for name, database in databases if database and database.reload()]
         if taken:

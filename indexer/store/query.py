@@ -121,10 +121,10 @@ class _Reading:
         if isinstance(item.expr, tree.SearchField):
             raise QueryError(f"{item}: a : within a value", "Quote the value, or put \\ before the :.")
         if item.name == "_exists_":
-            return Exists(_plain(str(item.expr).strip('"')))
+            return Exists(unescaped(str(item.expr).strip('"')))
         if item.name == "*":
             return self.read(item.expr, None)
-        return self.read(item.expr, _plain(item.name))
+        return self.read(item.expr, unescaped(item.name))
 
     def _operation(self, item: tree.Item, field: str | None) -> Bool:
         found: dict[str, list[Node]] = {"must": [], "should": [], "must_not": []}
@@ -161,8 +161,7 @@ def _joined(items: Sequence[tree.Item]) -> Iterator[tree.Item]:
     run: list[str] = []
     for at, item in enumerate(items):
         follows = items[at + 1] if at + 1 < len(items) else None
-        is_word = type(item) is tree.Word and not item.has_wildcard() and item.value not in {"&&", "||"}
-        if is_word and not (isinstance(follows, tree.Word) and follows.value == "*"):
+        if is_joined(item, follows):
             run.append(item.value)
             continue
         if run:
@@ -173,9 +172,15 @@ def _joined(items: Sequence[tree.Item]) -> Iterator[tree.Item]:
         yield tree.Word(" ".join(run))
 
 
+def is_joined(item: tree.Item, follows: tree.Item | None) -> bool:
+    """Whether something is a word that is one value with the words beside it."""
+    is_word = type(item) is tree.Word and not item.has_wildcard() and item.value not in {"&&", "||"}
+    return is_word and not (isinstance(follows, tree.Word) and follows.value == "*")
+
+
 def _term(item: tree.Word | tree.Phrase, field: str | None) -> Node:
     if isinstance(item, tree.Phrase):
-        return Term(field, _plain(item.value[1:-1]), is_phrase=True)
+        return Term(field, unescaped(item.value[1:-1]), is_phrase=True)
     text = item.value
     if text in {"&&", "||"} or text.startswith("!"):
         raise QueryError(f"{text}: write AND, OR and NOT in words", 'A word that begins with ! is written "!..." in quotes.')
@@ -183,17 +188,17 @@ def _term(item: tree.Word | tree.Phrase, field: str | None) -> Node:
         return Bool() if field is None else Exists(field)
     if item.has_wildcard():
         return Term(field, text, pattern=_pattern(text))
-    return Term(field, _plain(text))
+    return Term(field, unescaped(text))
 
 
 def _bound(item: tree.Item) -> str | None:
     """An end of a range."""
     text = str(item.value if isinstance(item, tree.Word | tree.Phrase) else item)
     text = text[1:-1] if isinstance(item, tree.Phrase) else text
-    return None if text == "*" else _plain(text)
+    return None if text == "*" else unescaped(text)
 
 
-def _plain(text: str) -> str:
+def unescaped(text: str) -> str:
     """Without the backslashes that stand before what they protect."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
@@ -201,7 +206,7 @@ def _plain(text: str) -> str:
 def _pattern(text: str) -> re.Pattern[str]:
     """A word with wildcards as a pattern over a whole value in lower case, or as it is where case counts."""
     parts = re.findall(r"\\.|[*?]|[^\\*?]+|\\", text, flags=re.DOTALL)
-    return re.compile("".join(_WILDCARDS.get(part) or re.escape(_plain(part)) for part in parts), re.DOTALL)
+    return re.compile("".join(_WILDCARDS.get(part) or re.escape(unescaped(part)) for part in parts), re.DOTALL)
 
 
 _WILDCARDS: Final = {"*": ".*", "?": "."}

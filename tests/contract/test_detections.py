@@ -112,6 +112,7 @@ def test_a_burst_makes_one_alert_in_words_however_often_it_is_looked_at(bench: B
     assert alert["event"]["kind"] == "alert"
     assert (alert["audit"]["severity"], alert["event"]["severity"]) == ("critical", 99)
     assert (alert["organization"]["id"], alert["user"]["id"]) == ("org-1", "u-1")
+    assert "organizations" not in alert["audit"]["alert"]
     assert alert["source"] == {"ip": "203.0.113.9"}
     assert alert["audit"]["alert"]["count"] == 23
     assert len(alert["audit"]["alert"]["events"]) == 20
@@ -254,6 +255,26 @@ def test_a_network_without_a_number_is_looked_for_by_its_addresses(store: Store)
     known = Networks(store.reader)
     networks = ("203.0.113.0/24", "2001:db8::/48", "192.0.2.0/24", "198.51.100.0/24")
     assert [known.has(("org-1", "u-maker"), each, START_MS + HOUR_MS) for each in networks] == [True, True, False, False]
+
+
+def test_an_alert_over_several_organisations_names_them_to_who_may_see_everything(bench: Bench) -> None:
+    bench.run()
+    bench.now_ms += MINUTE_MS
+    for number, organization in enumerate(("org-1", "org-2", "org-3")):
+        people = {"id": f"u-{number}", "name": f"Person {number}"}
+        bench.login(8, at_ms=START_MS + number, first=100 * number, organization={"id": organization}, user=people)
+    bench.run()
+    (alert,) = (each for each in bench.alerts() if each["rule"]["id"] == "failed-login-burst-address")
+    assert "organization" not in alert
+    assert sorted(alert["audit"]["alert"]["organizations"]) == ["org-1", "org-2", "org-3"]
+
+    def found(text: str = "", *organizations: str) -> int:
+        return bench.store.reader.count(Query(text, datasets=("alert",), organizations=organizations))
+
+    assert found("audit.alert.organizations:ORG-2") == 1
+    assert found() == len(bench.alerts())
+    for limited in (("org-1",), ("org-1", "org-2", "org-3")):
+        assert found("", *limited) == found("audit.alert.organizations:*", *limited) == 0
 
 
 def test_alerts_are_found_by_their_own_fields(bench: Bench) -> None:

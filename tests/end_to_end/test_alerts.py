@@ -237,6 +237,10 @@ def test_a_message_that_is_refused_is_not_tried_again_and_its_fallback_is_told_a
     [
         (LIVE + LIVE, "two channels of the name live"),
         (LIVE + 'fallback = "nobody"\n', "its fallback 'nobody' is not another channel"),
+        (
+            LIVE + 'fallback = "b"\n' + LIVE.replace('"live"', '"b"') + 'organizations = ["org-b"]\n',
+            "its fallback b is for org-b alone and would hear of everybody",
+        ),
         (LIVE.replace("127.0.0.1", "soc.example"), "plain HTTP is for loopback addresses"),
         (LIVE + "colour = 1\n", "unknown key"),
         (LIVE.replace("{live}/", "99999/"), "url"),

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
+import signal
 import socket
 import ssl
 import sys
@@ -222,6 +224,34 @@ def test_slack_and_pagerduty_get_their_own_forms(monkeypatch: pytest.MonkeyPatch
     assert (resolve["event_action"], resolve["dedup_key"]) == ("resolve", "c0ffee")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The requested URL {path} was not found on this server.",
+        "<p>The requested URL {path} was not found</p><pre>{key}</pre>",
+        '{{"error": "no team B0SECRETTEAM", "key": "{key}"}}',
+        '{{"path": "{escaped}"}}',
+    ],
+)
+def test_a_secret_that_the_answer_repeats_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    path, key = "/services/T0/B0SECRETTEAM/s3cr3t-hook-address", "r0uting-key-of-32-characters"
+    body = said.format(path=path, key=key, escaped=path.replace("/", "\\/")).encode()
+    with serving(answering(404, body)) as web:
+        monkeypatch.setenv("SLACK", f"{web.url}{path}")
+        monkeypatch.setenv("PAGER", key)
+        slack = channel_of(SlackSettings(name="s", kind="slack", secret_env="SLACK"))
+        pager = channel_of(PagerDutySettings(name="p", kind="pagerduty", url=f"{web.url}{path}", secret_env="PAGER"))
+        hook = webhook(f"{web.url}{path}", secret_env="PAGER")
+        for channel in (slack, pager, hook):
+            outcome = channel.send(MESSAGE)
+            assert isinstance(outcome, Refused)
+            assert "answered 404: " in outcome.reason
+            assert "[secret]" in outcome.reason
+            assert "SECRETTEAM" not in outcome.reason
+            assert "s3cr3t" not in outcome.reason
+            assert channel is slack or key not in outcome.reason
+
+
 def changed(**changes: object) -> Message:
     return made(**{"id": "c0ffee.2", "cause": "c0ffee", "severity": "critical", "title": "t", "timestamp": "", **changes})  # type: ignore[arg-type]
 
@@ -323,6 +353,28 @@ def test_a_mail_arrives_whole() -> None:
 def test_what_a_mail_server_says(mailbox: Mailbox, expected: Outcome) -> None:
     with mail_server(mailbox) as port:
         assert email(port).send(MESSAGE) == expected
+
+
+def test_a_mail_that_was_taken_is_delivered_however_the_conversation_ends() -> None:
+    """Else a server that hangs at QUIT would get it again and again, for a day."""
+
+    def talk(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rwb", buffering=0) as stream:
+            stream.write(b"220 hi\r\n")
+            while line := stream.readline():
+                if line.upper().startswith(b"DATA"):
+                    stream.write(b"354 go\r\n")
+                    while stream.readline() != b".\r\n":
+                        pass
+                if not line.upper().startswith(b"QUIT"):
+                    stream.write(b"250 OK\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, args=(listener,))
+        thread.start()
+        assert email(listener.getsockname()[1], timeout_s=2).send(MESSAGE) == Delivered()
+        thread.join()
 
 
 @pytest.mark.program("openssl")
@@ -462,6 +514,22 @@ def test_a_command_that_does_not_end_is_ended_with_what_it_has_started(tmp_path:
     while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_command_s_child_that_has_left_it_holds_no_channel_up(tmp_path: Path) -> None:
+    """A daemon keeps the standard error that it was born with, in a session of its own: nobody's signal reaches it."""
+    child = tmp_path / "child"
+    code = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        f"open({str(child)!r}, 'w').write(str(p.pid)); sys.stderr.write('started'); sys.exit(65)"
+    )
+    began = time.monotonic()
+    try:
+        assert command(code) == Refused("status 65: started")
+        assert time.monotonic() - began < 20
+    finally:
+        os.kill(int(child.read_text()), signal.SIGKILL)
 
 
 def test_certificates_that_cannot_be_read_are_an_error_at_the_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -191,6 +192,88 @@ def test_a_channel_has_a_limit_and_the_others_do_not_suffer_from_it(tmp_path: Pa
     assert outbox.post(message(4), {"a": "b", "b": None}, 0) == ["a"]
     assert outbox.post(message(5), {"a": "b"}, 0) == ["a"]
     assert (outbox.pending("a"), outbox.pending("b")) == (2, 2)
+    outbox.close()
+
+
+def test_a_message_that_was_told_already_stops_nothing(tmp_path: Path) -> None:
+    """An event that was forgotten and is read again, by a cause that has ended, makes a message of the same id."""
+    outbox = Outbox(tmp_path, pending_max=10)
+    outbox.post(message(1), {"a": None}, 0)
+    with outbox.transaction():
+        assert outbox.post(message(1), {"a": None, "b": None}, 5) == []
+        outbox.move("feed", "behind it")
+    assert outbox.cursor("feed") == "behind it"
+    assert (outbox.pending("a"), outbox.pending("b")) == (1, 0)
+    outbox.close()
+
+
+def escalating(tmp_path: Path, pending_max: int) -> tuple[Outbox, Escalation, Counts]:
+    settings, counts = AlertsSettings(state_dir=tmp_path, channel=CHANNELS), Counts()  # type: ignore[arg-type]
+    outbox = Outbox(tmp_path, pending_max=pending_max)
+    return outbox, Escalation(settings, outbox, counts, wake=lambda _: None, witness=lambda *_: None), counts
+
+
+def test_a_fallback_has_a_limit_too_and_what_it_has_no_room_for_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, escalation, counts = escalating(tmp_path, 3)
+    outbox.post(message(0), {"spare": None}, 0)
+    for number in (1, 2, 3):
+        outbox.post(message(number), {"first": "spare"}, 0)
+    for delivery in outbox.overdue("first", 0):
+        escalation.helpless(delivery, "refused")
+    assert outbox.pending("spare") == 3
+    assert "spare has too much waiting (pending_max): nobody was told" in caplog.text
+    assert counts.values()["given_up", ("spare",)] == 1
+    outbox.close()
+
+
+def test_a_fallback_that_has_the_message_already_is_not_said_to_be_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, escalation, _ = escalating(tmp_path, 10)
+    outbox.post(message(1), {"first": "spare", "spare": None}, 0)
+    (delivery,) = outbox.overdue("first", 0)
+    escalation.helpless(delivery, "refused")
+    assert "and spare has it already" in caplog.text
+    assert "instead" not in caplog.text
+    outbox.close()
+
+
+def test_a_defect_ends_no_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    outbox, channel = Outbox(tmp_path, pending_max=10), Scripted()
+    (settings, *_) = AlertsSettings(state_dir=tmp_path, channel=CHANNELS).channel  # type: ignore[arg-type]
+    deliverer = Deliverer(settings, channel, outbox=outbox, counts=Counts(), limits=Limits(1, 3600), helpless=lambda *_: None)
+    outbox.post(message(1), {"first": None}, now_ms())
+    next_due, calls = outbox.next_due, iter([True])
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls, False):
+            raise RuntimeError("who would have thought")
+        return next_due(*arguments)
+
+    monkeypatch.setattr(outbox, "next_due", failing)
+    monkeypatch.setattr("indexer.alerts.deliver.IDLE_S", 0.01)
+    deliverer.start()
+    deadline = now_ms() + 20_000
+    while not channel.taken and now_ms() < deadline:
+        deliverer.wake()
+    deliverer.end()
+    deliverer.join(20)
+    assert channel.taken == {"m1": 1}
+    assert "channel first: a defect; tried again" in caplog.text
+    outbox.close()
+
+
+def test_what_is_wrong_with_the_file_is_said_with_what_helps(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, pending_max=10)
+    outbox._database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(OutboxError, match="full") as full:
+        outbox.move("feed", "x" * 1_000_000)
+    assert "Make room" in full.value.hint
+    with pytest.raises(OutboxError, match="full") as within, outbox.transaction():
+        outbox.move("feed", "x" * 1_000_000)
+    assert "Make room" in within.value.hint
     outbox.close()
 
 

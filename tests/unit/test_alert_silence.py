@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
 from indexer.alerts.event import Event
+from indexer.alerts.outbox import OutboxError
+from indexer.alerts.run import Alerts
+from indexer.alerts.settings import AlertsSettings
 from indexer.alerts.silence import FORGOTTEN_S, Silence
 from indexer.alerts.trouble import StoreTrouble
+from indexer.settings import IndexerSettings, StoreSettings
+from indexer.store.contract import Unavailable
 
 START_MS = 1_795_458_000_000
 
@@ -101,10 +113,55 @@ def test_a_store_that_does_not_answer_is_told_after_a_while_and_when_it_does_aga
     store = StoreTrouble(300)
     assert store.failed("refused", ms(0)) == []
     assert store.answered(ms(200)) == []
+    store.over()
     assert store.failed("refused", ms(300)) == []
     (told,) = store.failed("refused", ms(601))
     assert told.title == "the store cannot be read"
     assert store.failed("refused", ms(700)) == []
     (over,) = store.answered(ms(800))
     assert (over.kind, over.cause) == ("recovery", told.cause)
+    assert store.answered(ms(800)) == [over], "until it has been put up"
+    store.over()
     assert store.answered(ms(801)) == []
+
+
+def test_an_alert_of_the_store_that_could_not_be_put_up_is_made_again() -> None:
+    store = StoreTrouble(300)
+    assert store.failed("refused", ms(0)) == []
+    (lost,) = store.failed("refused", ms(300))
+    store.untold()
+    (told,) = store.failed("refused", ms(302))
+    assert told.title == lost.title
+    assert store.failed("refused", ms(304)) == []
+
+
+def test_what_was_told_of_the_store_is_over_for_the_next_process_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed or reloaded meanwhile: the recovery comes with the alert's own cause, so that its incident ends."""
+    store = IndexerSettings(store=StoreSettings(path=tmp_path / "store"))
+    channel = {"name": "a", "kind": "webhook", "url": "http://127.0.0.1:1/"}
+    settings = AlertsSettings(state_dir=tmp_path, channel=[channel], silent_after_s=0.001)  # type: ignore[list-item]
+
+    def told() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as outbox:
+            return [identity for (identity,) in outbox.execute("SELECT id FROM message ORDER BY number")]
+
+    first = Alerts(settings, store, once=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(first.outbox, "post", lambda *_: (_ for _ in ()).throw(OutboxError("disk is full")))
+        for _ in range(2):
+            first._failed(Unavailable("nobody there"))
+            time.sleep(0.01)
+    assert told() == []
+    first._failed(Unavailable("nobody there"))
+    first._failed(Unavailable("nobody there"))
+    (alert,) = told()
+    first.outbox.close()
+    second = Alerts(settings, store, once=True)
+    second._look()
+    second._look()
+    assert told() == [alert, alert.replace(".1", ".2")]
+    second.outbox.close()
+    third = Alerts(settings, store, once=True)
+    third._look()
+    assert len(told()) == 2
+    third.outbox.close()

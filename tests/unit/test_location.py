@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from auditship.errors import ConfigurationError
+from indexer.enrich import database as database_module
 from indexer.enrich import demo_database
+from indexer.enrich.database import Database
 from indexer.enrich.location import InvalidAddress, Places, location_text
 
 
@@ -253,6 +259,122 @@ def test_a_replacement_that_would_end_the_process_is_refused(tmp_path: Path, cap
     path.write_bytes(whole)
     assert places.reload() == []
     assert "the one before stays: " in caplog.text
+    assert shown(places) == "Berlin, Berlin, 203.0.113.7"
+
+
+DAMAGES = """
+import ipaddress, logging, random, sys
+from pathlib import Path
+from auditship.errors import ConfigurationError
+from indexer.enrich.demo_database import PLACES
+from indexer.enrich.location import Places
+
+whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+logging.disable()
+tree = len(whole) // 2
+
+def damaged(chance):
+    data = bytearray(whole)
+    at, length = chance.randrange(len(data)), chance.choice((1, 2, 4, 64, 512))
+    kind = chance.choice(("bytes", "bits", "zeros", "ones", "cut", "gone", "moved", "pointers", "tree", "metadata"))
+    if kind == "bytes":
+        data[at : at + length] = chance.randbytes(length)
+    elif kind == "bits":
+        for _ in range(length):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    elif kind in ("zeros", "ones"):
+        data[at : at + length] = (b"\\0" if kind == "zeros" else b"\\xff") * length
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "gone":
+        del data[at : at + length]
+    elif kind == "moved":
+        data[at:at] = data[: length]
+    elif kind == "pointers":
+        for _ in range(length):
+            data[chance.randrange(tree, len(data))] = chance.randrange(0x20, 0x40)
+    elif kind == "tree":
+        for _ in range(length):
+            data[chance.randrange(tree)] = chance.randrange(256)
+    else:
+        begins = data.rindex(b"MaxMind.com")
+        data[chance.randrange(begins, len(data))] = chance.randrange(256)
+    return bytes(data)
+
+refused = 0
+for seed in range(int(sys.argv[3]), int(sys.argv[4])):
+    path.unlink(missing_ok=True)
+    path.write_bytes(damaged(random.Random(seed)))
+    print(seed, end=" ", flush=True)
+    try:
+        places = Places(path, path, 100)
+    except ConfigurationError as error:
+        assert str(path) in str(error) and error.hint, seed
+        refused += 1
+        continue
+    for network, *_ in PLACES:
+        for address in list(ipaddress.ip_network(network))[:300:60] if "." in network else [network.partition("/")[0]]:
+            places.look_up(str(address))
+print(f"refused {refused}", flush=True)
+"""
+
+
+def test_no_damage_at_start_ends_the_process(tmp_path: Path) -> None:
+    """Many kinds of it, by seed; the reader in C would have ended this one more than once."""
+    command = [sys.executable, "-c", DAMAGES, str(demo_database.path()), str(tmp_path / "city.mmdb"), "0", "500"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    seed = done.stdout.split()[-1] if done.stdout else "none"
+    assert done.returncode == 0, f"status {done.returncode} at seed {seed}: {done.stderr}"
+    assert 50 < int(seed) < 450, "some are told at once, some are hidden"
+
+
+def test_a_file_is_proven_after_the_start_before_the_reader_in_c_may_have_it(tmp_path: Path) -> None:
+    path = tmp_path / "city.mmdb"
+    shutil.copy(demo_database.path(), path)
+    found = Database(path)
+    assert type(found._reader).__module__ == "maxminddb.reader"
+    before = found.find(ipaddress.ip_address("203.0.113.7"))
+    assert not found.reload(), "it is the same file"
+    assert type(found._reader).__module__ == "maxminddb.extension"
+    assert found.find(ipaddress.ip_address("203.0.113.7")) == before != {}
+
+
+def test_hidden_damage_from_the_start_is_told_and_no_longer_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "city.mmdb"
+    chance, whole = random.Random(164), bytearray(demo_database.path().read_bytes())  # the reader in C does not survive it
+    length = chance.randint(1, 64)
+    at = chance.randrange(len(whole) - length)
+    whole[at : at + length] = chance.randbytes(length)
+    path.write_bytes(whole)
+    places = Places(path, None, 10)
+    assert places.look_up("203.0.113.7").ip
+    assert places.reload() == ["city_database"]
+    assert shown(places) is None
+    assert f"{path}: damaged: " in caplog.text
+    assert "Locations stay unknown: fetch it again" in caplog.text
+    assert places.reload() == [], "told once"
+    path.unlink()
+    shutil.copy(demo_database.path(), path)
+    assert places.reload() == ["city_database"]
+    assert shown(places) == "Berlin, Berlin, 203.0.113.7"
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL, None])
+def test_a_proof_that_somebody_ended_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ended_by: int | None
+) -> None:
+    shutil.copy(demo_database.path(), tmp_path / "city.mmdb")
+    places = Places(tmp_path / "city.mmdb", None, 10)
+    with monkeypatch.context() as patch:
+        if ended_by is None:
+            patch.setattr(database_module, "PROOF_TIMEOUT_S", 0.001)
+        else:
+            suicide = f"import os; os.kill(os.getpid(), {int(ended_by)})"
+            (tmp_path / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{suicide}'\n")
+            (tmp_path / "python").chmod(0o755)
+            patch.setattr(sys, "executable", str(tmp_path / "python"))
+        assert places.reload() == []
+    assert "cannot be looked through now" in caplog.text
     assert shown(places) == "Berlin, Berlin, 203.0.113.7"
 
 

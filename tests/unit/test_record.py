@@ -19,8 +19,8 @@ from auditship.settings import load
 from indexer import recorder as recorder_module
 from indexer.configured import record_configuration
 from indexer.document import Entry
-from indexer.record import TEXT_MAX, Access, Maker, Who, this_user
-from indexer.recorder import MANY, QUESTIONS_MAX, Recorder
+from indexer.record import MANY, TEXT_MAX, Access, Maker, Who, this_user
+from indexer.recorder import QUESTIONS_MAX, Recorder
 from indexer.settings import IndexerSettings, StoreSettings
 from indexer.store.contract import Query, Reader, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter

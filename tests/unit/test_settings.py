@@ -9,6 +9,7 @@ import pytest
 from agent.settings import AgentSettings
 from auditship.errors import ConfigurationError
 from auditship.settings import is_loopback, load, read_secret
+from indexer.alerts.settings import AlertsSettings
 from indexer.settings import IndexerSettings
 
 AGENT = """
@@ -20,6 +21,21 @@ token_file = "token"
 gateway = "web"
 paths = ["logs/*.jsonl"]
 """
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'kind = "webhook"\nurl = "http://soc.example/hooks/s3cr3t-in-clear"',
+        'kind = "webhook"\nurl = "https://soc.example/hooks/s3cr3t in clear"',
+        'kind = "slack"\nsecret_env = "s3cr3t-not-a-name"',
+        'kind = "webhook"\nurl = "https://soc.example/"\nsecret = "s3cr3t"',
+    ],
+)
+def test_a_wrong_value_that_may_be_a_secret_is_not_shown(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"channel\.0") as caught:
+        load(AlertsSettings, write(tmp_path, f'[[channel]]\nname = "a"\n{wrong}\n'))
+    assert "s3cr3t" not in str(caught.value)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -105,11 +105,11 @@ def test_types_are_those_that_the_fields_need(mapping: dict[str, Mapping[str, An
 
 
 NAMES = {
-    "agent.name", "audit.actor.label", "audit.changes.field", "audit.ci.platform", "audit.ci.repository", "audit.location",
-    "audit.resource.id", "audit.resource.name", "audit.resource.type", "audit.severity", "event.action", "event.outcome",
-    "host.name", "organization.id", "organization.name", "related.user", "rule.name", "source.as.organization.name",
-    "source.geo.city_name", "source.geo.country_name", "source.geo.region_name", "user.email", "user.full_name", "user.id",
-    "user.name", "user_agent.name", "user_agent.original", "user_agent.os.name",
+    "agent.name", "audit.actor.label", "audit.alert.organizations", "audit.changes.field", "audit.ci.platform",
+    "audit.ci.repository", "audit.location", "audit.resource.id", "audit.resource.name", "audit.resource.type",
+    "audit.severity", "event.action", "event.outcome", "host.name", "organization.id", "organization.name", "related.user",
+    "rule.name", "source.as.organization.name", "source.geo.city_name", "source.geo.country_name", "source.geo.region_name",
+    "user.email", "user.full_name", "user.id", "user.name", "user_agent.name", "user_agent.original", "user_agent.os.name",
 }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """A command: the message as JSON on its standard input. No shell, no value on its command line.
 
 Status 0 is delivered; 65 (EX_DATAERR) refuses this message for good; anything else, or no end within the time-out, is tried
-again. The command and whatever it has started are ended together. It gets ``PATH``, ``LANG`` and ``HOME`` of our environment,
-and the message's id as ``AUDITSHIP_ID``; what it writes goes nowhere, but for the beginning of its standard error.
+again. The command and whatever it has started are ended together; what has left its process group is not waited for. It gets
+``PATH``, ``LANG`` and ``HOME`` of our environment, and the message's id as ``AUDITSHIP_ID``; what it writes goes nowhere, but
+for the beginning of its standard error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +24,8 @@ from indexer.alerts.message import Message, harmless
 
 REFUSED: Final = os.EX_DATAERR
 ERROR_BYTES_MAX: Final = 4096
+READS_MAX: Final = 32
+"""Reads in one look: a command that never stops talking has its time-out too."""
 _LOOK_S: Final = 0.01
 _PASSED: Final = ("PATH", "LANG", "HOME")
 
@@ -64,12 +66,11 @@ class Command:
     def _outcome(self, process: subprocess.Popen[bytes]) -> Outcome:
         """Waits for the end, and ends what is left of it."""
         heard = _Heard(process.stderr)
-        heard.start()
-        has_ended = _has_ended(process.pid, self._timeout_s)
+        has_ended = _has_ended(process.pid, self._timeout_s, heard)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still this one
         status = process.wait()
-        heard.join()
+        heard.listen()
         text = f": {heard.text()}" if heard.text() else ""
         if not has_ended:
             return Later(f"did not end within {self._timeout_s:g} s{text}")
@@ -78,29 +79,36 @@ class Command:
         return Refused(f"status {status}{text}") if status == REFUSED else Later(f"status {status}{text}")
 
 
-class _Heard(threading.Thread):
-    """Reads what a command complains of, keeps the beginning, and lets the rest go by."""
+class _Heard:
+    """What a command complains of: keeps the beginning, lets the rest go by, and waits for nobody.
+
+    A process that has left the command's group may keep the pipe open for ever: its end is not waited for.
+    """
 
     def __init__(self, stream: IO[bytes] | None) -> None:
-        super().__init__(name="command", daemon=True)
         assert stream is not None
-        self._stream = stream
+        self._descriptor = stream.fileno()
+        os.set_blocking(self._descriptor, False)
         self._kept = b""
 
-    def run(self) -> None:
-        """Until the last process that could write has ended."""
-        while data := os.read(self._stream.fileno(), 65_536):
-            self._kept += data[: ERROR_BYTES_MAX - len(self._kept)]
+    def listen(self) -> None:
+        """Takes what is there, as much as a pipe holds."""
+        with suppress(BlockingIOError):
+            for _ in range(READS_MAX):
+                if not (data := os.read(self._descriptor, 65_536)):
+                    return
+                self._kept += data[: ERROR_BYTES_MAX - len(self._kept)]
 
     def text(self) -> str:
         """The beginning, for people."""
         return harmless(self._kept.decode("utf-8", "replace").strip(), 200)
 
 
-def _has_ended(process: int, timeout_s: float) -> bool:
-    """Waits for a process to end, without taking its status."""
+def _has_ended(process: int, timeout_s: float, heard: _Heard) -> bool:
+    """Waits for a process to end, without taking its status; hears what it says meanwhile."""
     deadline = time.monotonic() + timeout_s
     while os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        heard.listen()
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_S)

@@ -3,22 +3,23 @@
 A connection for each message: alerts are rare, and a connection that is new is not half dead. The whole exchange ends at its
 deadline even if the other side sends a byte a second. Redirects are not followed: a message goes where the configuration says.
 Certificates are verified. Of the answer some kilobytes are read. Neither the address nor a header is ever part of a reason,
-since either may hold a secret.
+since either may hold a secret; nor is what the answer repeats of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import html
 import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from auditship import __version__
 from auditship.errors import ConfigurationError
@@ -26,6 +27,8 @@ from indexer.alerts.channel import Delivered, Later, Outcome, Refused
 from indexer.alerts.message import harmless
 
 ANSWER_BYTES_MAX: Final = 4096
+SECRET_MIN: Final = 8
+"""Characters of a part of an address, or of a secret, from which on it is not repeated to anybody."""
 RETRY_AFTER_S_MAX: Final = 3600.0
 _NEEDS_HELP: Final = frozenset({401, 403, 407})
 _TRANSIENT: Final = frozenset({408, 421, 423, 425, 429})
@@ -36,20 +39,25 @@ class Http:
 
     Args:
         url: http or https.
-        timeout_s: for everything, from the name's look-up to the answer's end.
+        timeout_s: for connecting, and then for everything to the answer's end. The system's resolver has its own.
         ca_file: who vouches for the other side; none: whom the system trusts.
+        secrets: what the other side knows and might repeat in its answer, beside the address's path.
 
     Raises:
         ConfigurationError: the authority's file cannot be read.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, *, timeout_s: float, ca_file: Path | None = None, secrets: Sequence[str] = ()) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         self._timeout_s = timeout_s
+        path = parts.path.strip("/")
+        self._secrets = [
+            each for each in (*secrets, self._path, path, *path.split("/"), parts.query) if len(each) >= SECRET_MIN
+        ]
         self._tls = tls_of(ca_file) if parts.scheme == "https" else None
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Outcome:
@@ -61,10 +69,18 @@ class Http:
                 answer = connection.getresponse()
                 text = answer.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
-            return Later(said(error))
+            return Later(self._discreet(said(error)))
         finally:
             connection.close()
-        return outcome_of(answer.status, text, answer.headers.get("Retry-After"))
+        told = self._discreet(text.decode("utf-8", "replace"))
+        return outcome_of(answer.status, told, answer.headers.get("Retry-After"))
+
+    def _discreet(self, text: str) -> str:
+        """What the other side says, without the secrets that it repeats ("/services/T0/B0/… was not found on this server")."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            for spelt in (secret, html.escape(secret), quote(secret, safe=""), secret.replace("/", "\\/")):
+                text = text.replace(spelt, "[secret]")
+        return text
 
 
 def tls_of(ca_file: Path | None) -> ssl.SSLContext:
@@ -132,9 +148,9 @@ def said(error: Exception) -> str:
     return harmless(f"{type(error).__name__}: {text}" if text else type(error).__name__, 200)
 
 
-def outcome_of(status: int, body: bytes, retry_after: str | None = None) -> Outcome:
+def outcome_of(status: int, body: str, retry_after: str | None = None) -> Outcome:
     """What an answer means."""
-    text = harmless(body.decode("utf-8", "replace").strip(), 200)
+    text = harmless(body.strip(), 200)
     reason = f"answered {status}{f': {text}' if text else ''}"
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP
         return Delivered(f"{status}")

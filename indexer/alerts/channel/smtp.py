@@ -60,24 +60,15 @@ class Smtp:
     def send(self, message: Message) -> Outcome:
         """Sends the mail; delivered when the server has taken it for at least one recipient."""
         mail = mail_of(message, self._sender, self._recipients, self._clock())
+        refused: dict[str, tuple[int, bytes]] | None = None
         try:
             with self._connected() as server:
                 if self._login is not None:
                     server.login(*self._login)
                 refused = server.send_message(mail, self._sender, self._recipients)
-        except smtplib.SMTPRecipientsRefused as error:
-            codes = [code for code, _ in error.recipients.values()]
-            reason = f"no recipient was accepted: {_said(next(iter(error.recipients.values()))[1])}"
-            return Refused(reason) if all(code in _PERMANENT for code in codes) else Later(reason)
-        except smtplib.SMTPResponseException as error:
-            reason = f"answered {error.smtp_code}: {_said(error.smtp_error)}"
-            if error.smtp_code in _LOGIN_NEEDED:
-                return Later(reason, needs_help=True)
-            return Refused(reason) if error.smtp_code in _PERMANENT else Later(reason)
-        except smtplib.SMTPNotSupportedError as error:
-            return Later(harmless(str(error)), needs_help=True)
         except (smtplib.SMTPException, OSError) as error:
-            return Later(said(error))
+            if refused is None:  # else it has been taken: a server that only hangs up badly would get it again and again
+                return _failed(error)
         if refused:
             return Delivered(f"not to {len(refused)} of {len(self._recipients)}: {_said(next(iter(refused.values()))[1])}")
         return Delivered()
@@ -100,6 +91,23 @@ class Smtp:
                     server.close()  # TLS has taken the connection over
         finally:
             connection.close()
+
+
+def _failed(error: smtplib.SMTPException | OSError) -> Outcome:
+    """What it means that a mail was not taken."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            codes = [code for code, _ in error.recipients.values()]
+            reason = f"no recipient was accepted: {_said(next(iter(error.recipients.values()))[1])}"
+            return Refused(reason) if all(code in _PERMANENT for code in codes) else Later(reason)
+        case smtplib.SMTPResponseException():
+            reason = f"answered {error.smtp_code}: {_said(error.smtp_error)}"
+            if error.smtp_code in _LOGIN_NEEDED:
+                return Later(reason, needs_help=True)
+            return Refused(reason) if error.smtp_code in _PERMANENT else Later(reason)
+        case smtplib.SMTPNotSupportedError():
+            return Later(harmless(str(error)), needs_help=True)
+    return Later(said(error))
 
 
 class _Server(smtplib.SMTP):
