@@ -38,6 +38,9 @@ VALUES = {
     "source.ip": ["203.0.113.3", '"203.0.113.0/30"', "[203.0.113.2 TO 203.0.113.9]", "2001\\:db8\\:\\:7", "10.*", "nowhere"],
     "related.user": ["u-4", '"Ada Lovelace 4"'],
     "source.geo.city_name": ["berlin", "BER*"],
+    "audit.actor.type": ["user", "us*", "(user OR service)"],
+    "agent.type": ["auditship", "*"],
+    "related.ip": ["203.0.113.4", '"203.0.113.0/30"', "[203.0.113.2 TO 203.0.113.9]"],
     "source.as.number": ["64496", ">1"],
     "@timestamp": [
         f"[{utc(START_MS + 4)} TO *]",

@@ -157,7 +157,7 @@ def test_counts_over_time_and_by_value(fill: Fill) -> None:
     assert [count for _, count in facets["audit.severity"]] == [3, 3]
     assert facets["source.ip"][0] == ("203.0.113.0", 1)
     assert facets["no.such.field"] == []
-    for name in ("event.reason", "http.request.id", "user_agent.original"):
+    for name in ("event.reason", "http.request.id", "user_agent.original", "related.user", "audit.location", "ecs.version"):
         with pytest.raises(QueryError, match=name):
             reader.facets(Query(), [name])
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from elasticsearch_node.install import VERSION, NodeError, install, say
-from elasticsearch_node.node import RUN_AS, USER, Node
+from elasticsearch_node.node import BOOTS_FAST, RUN_AS, USER, Node
 from elasticsearch_node.server import Server
 
 PREFIX = "auditship-elasticsearch-"
@@ -38,7 +38,13 @@ class Cluster:
 
     @classmethod
     def start(
-        cls, nodes: int = 1, *, tls: bool = False, heap: str = "512m", settings: Mapping[str, object] | None = None
+        cls,
+        nodes: int = 1,
+        *,
+        tls: bool = False,
+        heap: str = "512m",
+        settings: Mapping[str, object] | None = None,
+        jvm: str = BOOTS_FAST,
     ) -> Cluster:
         """Starts that many nodes with fresh data and a random password, and returns once they form a healthy cluster.
 
@@ -56,7 +62,7 @@ class Cluster:
         ]
         cluster = cls(home, directory, members, secrets.token_urlsafe(18), ca, _locked(directory))
         for node in members:
-            node.configure(cluster._settings(node) | dict(settings or {}), heap, cluster.password)
+            node.configure(cluster._settings(node) | dict(settings or {}), heap, cluster.password, jvm)
             if ca:
                 for name in ("node.key", "node.crt"):
                     shutil.copy(directory / name, node.directory / "config" / name)

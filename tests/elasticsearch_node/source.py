@@ -18,14 +18,15 @@ from urllib.parse import unquote, urlsplit
 from elasticsearch_node.cluster import Cluster
 from elasticsearch_node.docker import container
 from elasticsearch_node.install import NodeError
+from elasticsearch_node.node import AS_SHIPPED
 from elasticsearch_node.server import Server
 
 IMPOSSIBLE = (NodeError, OSError, subprocess.SubprocessError)
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A server for as long as it is needed.
+def server(*, measured: bool = False) -> Iterator[Server]:
+    """A server for as long as it is needed; a node of ours that is ``measured`` compiles and collects as Elastic ships it.
 
     Raises:
         NodeError: there can be none; says what to install.
@@ -35,7 +36,7 @@ def server() -> Iterator[Server]:
         return
     with ExitStack() as stack:
         try:
-            cluster = Cluster.start()
+            cluster = Cluster.start(heap="1g", jvm=AS_SHIPPED) if measured else Cluster.start()
             stack.callback(cluster.kill)
             found = cluster.server
         except IMPOSSIBLE as no_node:

@@ -14,6 +14,7 @@ import pytest
 import index_templates
 from indexer.detect.alert import Alert
 from indexer.document import Document
+from indexer.store import fields
 
 KINDS = ("component_templates", "lifecycle_policies", "index_templates", "roles", "api_keys")
 
@@ -119,6 +120,26 @@ def test_names_compare_without_regard_to_case_and_every_keyword_is_bounded(mappi
         if field["type"] == "keyword" and field.get("index", True):
             assert field["ignore_above"] == 1024, name
     assert mapping["event.id"] == {"type": "keyword", "index": False}, "an id is exact, and sorted by"
+
+
+COUNTED = {
+    "audit.actor.type", "audit.gateway", "event.dataset", "event.kind", "event.module", "event.type", "event.severity",
+    "log.level", "source.as.number", "source.geo.continent_code",
+    "source.geo.location", "source.geo.region_iso_code", "source.geo.region_name",
+    "source.geo.timezone", "user_agent.device.name", "user_agent.name", "user_agent.os.name",
+}  # fmt: skip
+
+
+def test_what_has_few_values_is_kept_by_value_alone_and_a_constant_is_only_kept(mapping: dict[str, Mapping[str, Any]]) -> None:
+    for name in COUNTED:
+        assert mapping[name]["index"] is False, name
+        assert mapping[name].get("doc_values", True), name
+    for name in ("audit.location", "related.user", "user.full_name"):
+        assert mapping[name].get("index", True), name
+        assert mapping[name]["doc_values"] is False, name
+    for name in ("agent.type", "ecs.version"):
+        assert mapping[name] == {"type": "keyword", "index": False, "doc_values": False}, name
+        assert fields.type_of(name) is None, "found by neither store"
 
 
 @pytest.mark.parametrize("kind", KINDS)
