@@ -1,5 +1,7 @@
 """The real indexer in front of a store that discards: what remains is receiving, decoding, enriching and encoding.
 
+Nobody is known to the store beforehand: whoever acts is looked up there once, and from then on the worker knows them.
+
 python bench/discard.py PORT CONFIG
 """
 

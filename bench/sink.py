@@ -33,11 +33,12 @@ _STATUS: Final = b'{"create":{"status":201}}'
 _ANSWERS: Final[tuple[tuple[str, Any], ...]] = (
     ("/_license", {"license": {"uid": "bench", "type": "basic", "mode": "basic", "status": "active"}}),
     ("/_xpack", {"license": {"type": "basic", "mode": "basic", "status": "active"}, "features": {}}),
+    ("/logs-audit", {"took": 1, "timed_out": False, "hits": {"hits": []}}),
     ("/_data_stream/", {"data_streams": [{"name": "logs-audit.web-30d", "template": "logs-audit-30d"}]}),
     ("/_", {"acknowledged": True}),
     ("/", {"name": "sink", "cluster_uuid": "bench", "version": {"number": VERSION}, "tagline": "You Know, for Search"}),
 )
-"""What is answered to a path that begins so; the first that fits."""
+"""What is answered to a path that begins so; the first that fits. A search in our data streams finds nobody and nothing."""
 
 
 class Tally:

@@ -78,12 +78,12 @@ def whereabouts_of(
 
 
 def indexer_of(settings: IndexerSettings, *, writer: Writer | None = None) -> Indexer:
-    """One worker's indexer; ``writer`` replaces the configured store's (for measurements), which then is not asked either."""
+    """One worker's indexer; ``writer`` replaces the configured store's (for measurements)."""
     metrics = Metrics()
     places = places_of(settings.enrichment)
     builder = builder_of(settings.enrichment, places, retention=settings.store.retention)
     reader = open_reader(settings)
-    whereabouts = whereabouts_of(settings.enrichment, reader, metrics, places.relays) if writer is None else None
+    whereabouts = whereabouts_of(settings.enrichment, reader, metrics, places.relays)
     writer = writer or open_writer(settings)
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
     chores = [Chore("location databases taken over, or dropped", RELOAD_INTERVAL_S, lambda: reread(places, builder))]

@@ -95,17 +95,18 @@ class Pipeline:
         """Lines that are text as they stand, as nearly all are: entries, and what has to wait, at its place."""
         entries: list[Entry] = []
         waiting: list[tuple[int, Decoded]] = []
-        take, add, offset = self._builder.take, entries.append, header.offset
-        pause = offset + SLICE_BYTES
-        for raw in data[:-1].split(b"\n"):
+        take, add, find, begin = self._builder.take, entries.append, data.find, header.offset
+        at, pause = 0, SLICE_BYTES
+        while (end := find(b"\n", at)) >= 0:  # bytes.split() looks at every byte by itself
+            raw = data[at:end]
             try:
-                add(take(block, offset, raw, watch))
+                add(take(block, begin + at, raw, watch))
             except Unread:
-                waiting.append((len(entries), decode_line(offset, raw)))
+                waiting.append((len(entries), decode_line(begin + at, raw)))
                 add(_LATER)
-            offset += len(raw) + 1
-            if offset > pause:
-                pause = offset + SLICE_BYTES
+            at = end + 1
+            if at > pause:
+                pause = at + SLICE_BYTES
                 await asyncio.sleep(0)
         return entries, waiting
 

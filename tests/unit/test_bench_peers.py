@@ -23,6 +23,7 @@ from auditship.block import PATH, Receipt
 from auditship.sample import Sample
 from indexer.store.contract import Verdict
 from indexer.store.elasticsearch.bulk import FILTER, judge
+from indexer.store.elasticsearch.sightings import answer_decoder, sightings_of
 
 SEED = 7
 
@@ -107,6 +108,12 @@ def test_a_block_of_ours_has_its_receipt(server: http.client.HTTPConnection) -> 
     assert status == 200
     assert Receipt.from_json(json.loads(answer), 20).documents == 20
     assert tally(server)["different"] == 20
+
+
+def test_ours_is_told_that_nobody_was_seen_anywhere(server: http.client.HTTPConnection) -> None:
+    status, answer = ask(server, "POST", "/logs-audit.web-*/_search?x=1", b"{}")
+    assert status == 200
+    assert sightings_of(answer_decoder.decode(answer), [("org-1", "u-1")]) == {}
 
 
 @pytest.mark.parametrize("path", ["/", "/_license", "/_xpack", "/_cat/health", "/_index_template/x", "/_data_stream/logs-*"])
