@@ -263,15 +263,15 @@ class Builder:
     def _unusual(self, block: Block, line: Line, extra: bytes, more: Decoded | None, found: Finding) -> _Pieces:
         """The pieces of an event whose location is unusual."""
         plain = self._judgement(line, extra, more)
-        reason = "; ".join(filter(None, (line.reason or plain.reason, found.reason)))
-        return self._placed(block, plain.at_least(found.least), line, reason)
+        return self._placed(block, plain.at_least(found.least), line, found.reason)
 
-    def _placed(self, block: Block, found: Judgement, line: Line, reason: str | None = None) -> _Pieces:
-        """A judgement as this block has it; ``reason`` stands for what else would be the event's."""
+    def _placed(self, block: Block, found: Judgement, line: Line, more: str = "") -> _Pieces:
+        """A judgement as this block has it; ``event.reason`` has the gateway's, the judgement's, and ``more`` to say."""
         key = (line.action, line.status, line.resource.type, found.severity, found.reason or "")
         judged = self._judged.get(key) or self._judged.find(key) or self._judged.put(key, _judged(found, line))
-        reason = reason or line.reason
-        said = b',"reason":' + _encode(reason) if reason else judged.reason
+        said = judged.reason
+        if line.reason or more:
+            said = b',"reason":' + _encode("; ".join(filter(None, (line.reason, found.reason, more))))
         return judged.event + said + block.log, judged.level + block.audit + judged.audit
 
     def _pipeline(self, ci: Ci, line: Line, origin: _Origin) -> tuple[bytes, bytes]:

@@ -53,7 +53,7 @@ def reference(block: Block, decoded: Decoded, places: Places, severities: Severi
                 type=judgement.type,
                 outcome=line.status,
                 severity=judgement.number,
-                reason=line.reason or judgement.reason,
+                reason="; ".join(filter(None, (line.reason, judgement.reason))) or None,
             ),
             log=Log(offset=decoded.offset, file=block.file, level=judgement.severity),
             audit=Audit(

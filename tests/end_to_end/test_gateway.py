@@ -72,7 +72,7 @@ def test_requests_of_curl_become_documents(product: Product, gateway: str) -> No
     failed = by_action["authentication.login", "failure"]
     assert failed["audit"]["severity"] == failed["log"]["level"] == "critical"
     assert failed["event"]["severity"] == 99
-    assert failed["event"]["reason"] == "wrong password"
+    assert failed["event"]["reason"] == "wrong password; failed authentication"
     assert failed["http"]["request"]["id"] == "r-1"
     assert failed["audit"]["actor"] == {"type": "user", "label": "curl"}
     assert failed["user"]["full_name"] == "Ada Lovelace"

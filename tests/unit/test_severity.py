@@ -355,7 +355,7 @@ def test_documents_have_the_severity_that_their_organization_says(tmp_path: Path
         ("info", "info", None),
         ("critical", "critical", SELF),
         ("warning", "warning", "permissions changed"),
-        ("critical", "critical", "ticket 7"),
+        ("critical", "critical", "ticket 7; a privileged role was granted by the actor to the actor"),
     ]  # fmt: skip
 
 

@@ -197,7 +197,11 @@ def test_a_new_network_is_told_but_no_warning(worker: Worker) -> None:
 def test_the_lines_own_reason_comes_first_and_critical_stays(worker: Worker) -> None:
     login = {"action": "authentication.login", "status": "failure", "reason": "wrong password"}
     (found,) = worker.take(event(SAO_PAULO, NOW_MS, **login))
-    assert told(found) == ({"new_country"}, "critical", "wrong password; no success from Brazil in 30 days")
+    assert told(found) == (
+        {"new_country"},
+        "critical",
+        "wrong password; failed authentication; no success from Brazil in 30 days",
+    )
     (found,) = worker.take(event(SAO_PAULO, NOW_MS - 1, action="project.delete"))
     assert told(found)[2].startswith("deleted; first time from Brazil in 30 days; impossible journey: ")  # type: ignore[union-attr]
 
