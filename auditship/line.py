@@ -180,8 +180,8 @@ class Familiar:
         self._met: Counter[str] = Counter()
         self._names: list[str] = []
         self.learnt = 0
-        self._decode: Callable[[bytes], Any] | None = None
-        self._fields: list[tuple[bytes, str]] = []
+        self._way: tuple[Callable[[bytes], Any], list[tuple[bytes, str]]] | None = None
+        """How to decode a line, and the names and attributes of its extra fields: replaced as one."""
 
     def meet(self, extra: Iterable[str]) -> None:
         """Takes note of a line's extra fields."""
@@ -195,15 +195,14 @@ class Familiar:
 
     def decode(self, raw: bytes) -> tuple[Line, bytes] | None:
         """A line and its extra fields; nothing if there are others, or if it is no event."""
-        if self._decode is None:
+        if self._way is None:
             return None
+        decode_line, fields = self._way
         try:
-            line = self._decode(raw)
+            line = decode_line(raw)
         except (DecodeError, RecursionError, UnicodeDecodeError):
             return None
-        extra = b",".join(
-            [name + bytes(value) for name, field in self._fields if (value := getattr(line, field)) is not _ABSENT]
-        )
+        extra = b",".join([name + bytes(value) for name, field in fields if (value := getattr(line, field)) is not _ABSENT])
         self.is_usual = bool(extra)
         return line, b"{" + extra + b"}" if extra else b""
 
@@ -211,7 +210,6 @@ class Familiar:
         self.learnt += 1
         self._names = [*self._names, name][-self.NAMES_MAX :]
         names = {f"extra_{at}": name for at, name in enumerate(sorted(self._names))}
-        self._fields = [(encode(name) + b":", field) for field, name in names.items()]
         kind = defstruct(
             "_Familiar",
             [(field, Raw, _ABSENT) for field in names],
@@ -221,7 +219,7 @@ class Familiar:
             gc=False,
             forbid_unknown_fields=True,
         )
-        self._decode = Decoder(kind).decode
+        self._way = Decoder(kind).decode, [(encode(name) + b":", field) for field, name in names.items()]
 
 
 _ABSENT: Final = Raw(b"")
