@@ -1,16 +1,18 @@
 """The indexer alone: blocks made beforehand, posted one after another to the real server.
 
 Into a store that discards: ``indexer_events_per_cpu_s``, ``indexer_rss_mib``. Into the embedded store:
-``embedded_events_per_cpu_s``, durable and deduplicated.
+``embedded_events_per_cpu_s``, durable and deduplicated. Each is the median of some rounds, with a new server in each.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import urllib3
 import zstandard
@@ -46,8 +48,22 @@ def await_ready(http: urllib3.PoolManager, url: str, timeout_s: float = 30) -> N
         time.sleep(0.05)
 
 
-def measure(path: Path, *, discard: bool, city: str | None) -> None:
-    """Posts a file's blocks and prints what the server used for them; starting it does not count."""
+class Round(NamedTuple):
+    """What a server used for so many lines; starting it does not count."""
+
+    lines: int
+    cpu_s: float
+    took_s: float
+    rss_mib: float
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Lines for each CPU second."""
+        return self.lines / self.cpu_s
+
+
+def measure(path: Path, *, discard: bool, city: str | None) -> Round:
+    """Posts a file's blocks to a new server."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         config = folder / "indexer.toml"
@@ -73,22 +89,34 @@ def measure(path: Path, *, discard: bool, city: str | None) -> None:
             used, took = cpu_s(process.pid) - before, time.monotonic() - began
         finally:
             usage = finish(process, stop=True)
-        figure(
-            "indexer_events_per_cpu_s" if discard else "embedded_events_per_cpu_s",
-            lines / used,
-            "1/s",
-            events=lines,
-            cpu_s=round(used, 2),
-            wall_events_per_s=round(lines / took),
-        )
-        figure("indexer_rss_mib", usage.rss_mib, "MiB", store="discard" if discard else "embedded")
+    return Round(lines, used, took, usage.rss_mib)
+
+
+def tell(rounds: Sequence[Round], *, discard: bool) -> None:
+    """The figures of some rounds."""
+    values = sorted(each.per_cpu_s for each in rounds)
+    figure(
+        "indexer_events_per_cpu_s" if discard else "embedded_events_per_cpu_s",
+        statistics.median(values),
+        "1/s",
+        events=rounds[0].lines,
+        rounds=len(rounds),
+        least=round(values[0]),
+        most=round(values[-1]),
+        wall_events_per_s=round(statistics.median(each.lines / each.took_s for each in rounds)),
+    )
+    rss_mib = max(each.rss_mib for each in rounds)
+    figure("indexer_rss_mib", rss_mib, "MiB", store="discard" if discard else "embedded")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=300_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--embedded", action="store_true", help="into the embedded store")
     parser.add_argument("--city-database", default=str(demo_database.path()))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(log_file(Path(folder), arguments.lines), discard=not arguments.embedded, city=arguments.city_database)
+        log, discard = log_file(Path(folder), arguments.lines), not arguments.embedded
+        found = [measure(log, discard=discard, city=arguments.city_database) for _ in range(arguments.rounds)]
+    tell(found, discard=discard)
