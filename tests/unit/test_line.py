@@ -17,6 +17,7 @@ from auditship.line import _decode_with_extra as decode_with_extra
 from auditship.sample import Sample
 
 SCHEMA = json.loads(files("auditship").joinpath("line.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 BASE: dict[str, Any] = {
     "timestamp": "2026-11-23T10:00:00Z",
     "organization": {"id": "org-1"},
@@ -79,7 +80,7 @@ def test_schema_and_decoder_say_the_same(changes: dict[str, Any], missing: list[
         value.pop(name, None)
     if _has_integral_float(value.get("timestamp")):
         return  # JSON Schema takes 1.0 for an integer
-    valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(value)
+    valid = VALIDATOR.is_valid(value)
     reason = outcome(json.dumps(value).encode())
     if reason is not None and "out of range" in reason.lower():
         return
@@ -173,5 +174,5 @@ def test_sample_lines_are_events_and_repeat_from_their_seed() -> None:
         assert len(set(lines)) == 300
         for line in lines:
             assert line.count(b"\n") == 1
-            jsonschema.validate(json.loads(line), SCHEMA)
+            VALIDATOR.validate(json.loads(line))
             decode(line[:-1])
