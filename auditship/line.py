@@ -123,7 +123,8 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
     Raises:
         LineError: the line is not an event.
     """
-    if _familiar.is_usual and (found := _familiar.decode(raw)):
+    is_usual = _familiar.is_usual
+    if is_usual and (found := _familiar.decode(raw)):
         return found
     try:
         return _known.decode(raw), b""
@@ -132,7 +133,9 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
             raise _line_error(error) from None
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _line_error(error) from None
-    return _familiar.decode(raw) or _decode_with_extra(raw)
+    if not is_usual and (found := _familiar.decode(raw)):
+        return found
+    return _decode_with_extra(raw)
 
 
 def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:

@@ -112,8 +112,6 @@ class _Judged(NamedTuple):
 
 _Pieces = tuple[bytes, bytes]
 """What an event is in its block: from ``event.sequence`` to ``log.offset``, and from there to ``audit.actor``."""
-_LOOK: Final[_Pieces] = b"", b""
-"""That each line has to be looked at."""
 
 
 class _Origin(NamedTuple):
@@ -216,7 +214,7 @@ class Builder:
             front, pipeline = self._pipeline(line.ci, line, origin)
         what = (line.action, line.status, line.resource.type)
         pieces = block.pieces.get(what)
-        if pieces is None or pieces is _LOOK or line.reason:
+        if pieces is None or line.reason:
             pieces = self._pieces(block, what, line, extra, more)
         moment, time_ms = _moment(line.timestamp)
         tags: tuple[str, ...] = () if more is None else more.tags
@@ -248,12 +246,9 @@ class Builder:
     def _pieces(self, block: Block, what: _What, line: Line, extra: bytes, more: Decoded | None) -> _Pieces:
         """How bad it is; of most actions that is known, without a look at what else the line says."""
         known = self._severities.known(line)
-        if known is None:
-            block.pieces[what] = _LOOK
-            return self._placed(block, self._judgement(line, extra, more), line)
-        if line.reason:
-            return self._placed(block, known, line)
-        found = block.pieces[what] = self._placed(block, known, line)
+        found = self._placed(block, known or self._judgement(line, extra, more), line)
+        if known and not line.reason:
+            block.pieces[what] = found
         return found
 
     def _judgement(self, line: Line, extra: bytes, more: Decoded | None) -> Judgement:

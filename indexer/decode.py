@@ -38,7 +38,7 @@ class Decoded(Struct, frozen=True, gc=False):
 def decode_block(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
     """The lines of a block, in order."""
     if not is_plain(header, data):
-        yield from _decode_with_care(header, data, is_text=_is_utf8(data))
+        yield from decode_with_care(header, data)
         return
     offset = header.offset
     for raw in data[:-1].split(b"\n"):
@@ -67,9 +67,9 @@ def decode_line(offset: int, raw: bytes) -> Decoded:
     return Decoded(offset, raw, raw, line, extra, None, ())
 
 
-def _decode_with_care(header: BlockHeader, data: bytes, *, is_text: bool) -> Iterator[Decoded]:
-    """The lines of a block in which something is not as usual."""
-    offset = header.offset
+def decode_with_care(header: BlockHeader, data: bytes) -> Iterator[Decoded]:
+    """The lines of a block in which something is not as usual, as :func:`is_plain` tells."""
+    offset, is_text = header.offset, _is_utf8(data)
     for raw in data[:-1].split(b"\n"):
         text, tags = _clean(raw, offset)
         if header.unterminated:

@@ -31,7 +31,7 @@ from indexer.enrich.hidden import Hidden
 from indexer.enrich.names import Choice, Names
 from indexer.enrich.privacy import SECRETS, Keyed, Privacy
 from indexer.store.fields import EXTRA, type_of
-from indexer.store.query import TEXT_MAX, is_joined, unescaped
+from indexer.store.query import TEXT_MAX, runs, unescaped
 
 ORGANIZATIONS_MAX: Final = 5
 """Whose pseudonyms a value may become at once; of more it becomes that of auditship's own."""
@@ -207,7 +207,7 @@ class _Told:
                 for end in item.children:
                     self._replace(end, [end], field, is_part=field not in _ADDRESSES)
             case tree.UnknownOperation():
-                for run in _runs(item.children):
+                for run in runs(item.children):
                     self._replace(run[0], run, field) if len(run) > 1 else self._walk(run[0], field)
             case tree.Term():
                 self._replace(item, [item], field, is_part=isinstance(item, tree.Regex))
@@ -274,21 +274,6 @@ def _organizations(item: tree.Item) -> Iterator[str]:
         case tree.AndOperation():
             for each in item.children:
                 yield from _organizations(each)
-
-
-def _runs(items: Sequence[tree.Item]) -> Iterator[Sequence[tree.Item]]:
-    """Words side by side, which are one value, together; everything else by itself."""
-    run: list[tree.Item] = []
-    for at, item in enumerate(items):
-        if is_joined(item, items[at + 1] if at + 1 < len(items) else None):
-            run.append(item)
-            continue
-        if run:
-            yield run
-        run = []
-        yield [item]
-    if run:
-        yield run
 
 
 def _said(term: tree.Item) -> str:

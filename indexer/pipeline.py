@@ -19,7 +19,7 @@ from auditship.block import BlockHeader, Receipt
 from auditship.clock import now_ms
 from auditship.line import LineError
 from indexer.build import Block, Builder
-from indexer.decode import Decoded, decode_block, decode_line, is_plain
+from indexer.decode import Decoded, decode_block, decode_line, decode_with_care, is_plain
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
 from indexer.watch import Unread, Watch
@@ -115,7 +115,7 @@ class Pipeline:
         entries: list[Entry] = []
         waiting: list[tuple[int, Decoded]] = []
         worked = 0
-        for decoded in decode_block(header, data):
+        for decoded in decode_with_care(header, data):
             try:
                 entries.append(self._builder.build(block, decoded, watch))
             except Unread:

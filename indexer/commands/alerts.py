@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from auditship.errors import AuditshipError
 from auditship.log import configure
 from auditship.settings import load
 from indexer.alerts.channel import Delivered
 from indexer.alerts.channels import channel_of
 from indexer.alerts.run import Alerts, test
 from indexer.alerts.settings import AlertsSettings
+from indexer.commands import again
 from indexer.settings import IndexerSettings
 
 _log = logging.getLogger("auditship.alerts")
@@ -52,8 +51,10 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
     running = Alerts(settings, store, once=once)
     if once:
         running.once()
-    elif running.run(lambda: _is_good(config)):
-        os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+    elif running.run(
+        lambda: again.is_good(lambda: _check_file(config), _log, "the configuration is good; beginning again with it")
+    ):
+        again.begin()
 
 
 def _check(settings: AlertsSettings) -> None:
@@ -62,17 +63,11 @@ def _check(settings: AlertsSettings) -> None:
         channel_of(channel)
 
 
-def _is_good(config: Path | None) -> bool:
-    """Whether what the configuration says now could be used; told, if it could not."""
-    try:
-        settings = load(AlertsSettings, config)
-        load(IndexerSettings, settings.indexer_config)
-        _check(settings)
-    except AuditshipError as error:
-        _log.error("not reloaded, everything goes on as before: %s", error)
-        return False
-    _log.info("the configuration is good; beginning again with it")
-    return True
+def _check_file(config: Path | None) -> None:
+    """Tries what the configuration says now."""
+    settings = load(AlertsSettings, config)
+    load(IndexerSettings, settings.indexer_config)
+    _check(settings)
 
 
 def _test(settings: AlertsSettings) -> int:

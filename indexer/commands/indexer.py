@@ -21,12 +21,12 @@ import click
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from auditship.errors import AuditshipError
 from auditship.limits import open_files
 from auditship.log import configure
 from auditship.settings import load
 from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
 from indexer.certificate import tls_context
+from indexer.commands import again
 from indexer.configured import record_configuration
 from indexer.metrics import share_directory
 from indexer.protocol import Protocol
@@ -66,9 +66,18 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
     listening = _inherited(settings.listen) or server.bind_socket()
     if server.workers > 1:
         with share_directory():
-            _Supervisor(server, [listening], lambda: _is_good(config)).run()
+            _Supervisor(
+                server,
+                [listening],
+                lambda: again.is_good(lambda: _take_over(config), _log, "the configuration is good; reloading"),
+            ).run()
     else:
-        _serve_alone(server, listening, settings.listen, lambda: _is_good(config))
+        _serve_alone(
+            server,
+            listening,
+            settings.listen,
+            lambda: again.is_good(lambda: _take_over(config), _log, "the configuration is good; reloading"),
+        )
 
 
 def _checked(config: Path | None) -> IndexerSettings:
@@ -85,16 +94,9 @@ def _allow_connections(connections_max: int) -> None:
         _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", allowed, connections_max)
 
 
-def _is_good(config: Path | None) -> bool:
-    """Whether what the configuration says now could be used; told, if it could not."""
-    try:
-        settings = _checked(config)
-    except AuditshipError as error:
-        _log.error("not reloaded, everything goes on as before: %s", error)
-        return False
-    record_configuration(settings, config)
-    _log.info("the configuration is good; reloading")
-    return True
+def _take_over(config: Path | None) -> None:
+    """Tries what the configuration says now; it is on record if it is good."""
+    record_configuration(_checked(config), config)
 
 
 def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
@@ -158,7 +160,7 @@ def _serve_alone(config: uvicorn.Config, listening: socket.socket, listen: str, 
     if is_again:
         os.set_inheritable(kept, True)
         os.environ[SOCKET_VARIABLE] = f"{kept} {listen}"
-        os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+        again.begin()
     if not server.started:
         sys.exit(1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from auditship import clock
-from auditship.errors import AuditshipError, ConfigurationError
+from auditship.errors import ConfigurationError
 from auditship.log import configure, printable
 from auditship.settings import load
 from auditship.when import When
+from indexer.commands import again
 from indexer.commands.show import STYLES, local_time
 from indexer.detect.cursor import Cursor
 from indexer.detect.detector import Detector
@@ -204,25 +204,21 @@ def _follow(config: Path | None, settings: IndexerSettings) -> None:
         metrics = Metrics(found, lambda: detector.lag_s)
         if settings.detections.metrics_listen is not None:
             stack.enter_context(closing(metrics.pages(settings.detections.metrics_listen)))
-        Follower(detector, metrics, settings.detections.interval_s).run(lambda: _is_good(config))
-    os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves
+        Follower(detector, metrics, settings.detections.interval_s).run(
+            lambda: again.is_good(lambda: _check(config), _log, "rules and configuration are good; beginning again with them")
+        )
+    again.begin()
 
 
-def _is_good(config: Path | None) -> bool:
-    """Whether the rules and the configuration as they are now could be used; told, if they could not."""
-    try:
-        settings = load(IndexerSettings, config)
-        _check_enabled(settings)
-        found = Ruleset.load(settings.detections.rules, settings.detections.disabled)
-        with _detector(settings, found, stores=True):
-            pass
-        if found.problems:
-            raise found.problems[0]
-    except AuditshipError as error:
-        _log.error("not reloaded, everything goes on as before: %s", error)
-        return False
-    _log.info("rules and configuration are good; beginning again with them")
-    return True
+def _check(config: Path | None) -> None:
+    """Tries the rules and the configuration as they are now."""
+    settings = load(IndexerSettings, config)
+    _check_enabled(settings)
+    found = Ruleset.load(settings.detections.rules, settings.detections.disabled)
+    with _detector(settings, found, stores=True):
+        pass
+    if found.problems:
+        raise found.problems[0]
 
 
 def _check_enabled(settings: IndexerSettings) -> None:

@@ -158,21 +158,26 @@ def _joined(items: Sequence[tree.Item]) -> Iterator[tree.Item]:
 
     A word before a lone ``*`` stands for itself.
     """
-    run: list[str] = []
+    for run in runs(items):
+        yield run[0] if len(run) == 1 else tree.Word(" ".join(word.value for word in run))
+
+
+def runs(items: Sequence[tree.Item]) -> Iterator[Sequence[tree.Item]]:
+    """Words side by side, which are one value, together; everything else by itself."""
+    run: list[tree.Item] = []
     for at, item in enumerate(items):
-        follows = items[at + 1] if at + 1 < len(items) else None
-        if is_joined(item, follows):
-            run.append(item.value)
+        if _is_joined(item, items[at + 1] if at + 1 < len(items) else None):
+            run.append(item)
             continue
         if run:
-            yield tree.Word(" ".join(run))
+            yield run
             run = []
-        yield item
+        yield [item]
     if run:
-        yield tree.Word(" ".join(run))
+        yield run
 
 
-def is_joined(item: tree.Item, follows: tree.Item | None) -> bool:
+def _is_joined(item: tree.Item, follows: tree.Item | None) -> bool:
     """Whether something is a word that is one value with the words beside it."""
     is_word = type(item) is tree.Word and not item.has_wildcard() and item.value not in {"&&", "||"}
     return is_word and not (isinstance(follows, tree.Word) and follows.value == "*")
