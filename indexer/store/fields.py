@@ -1,20 +1,21 @@
 """The fields of a document, as both stores see them: which there are, of what type, and a document's values of one.
 
 The mapping that Elasticsearch gets (``index_templates/component_templates/audit-mappings.json``) is the one source: a field
-that it does not name, or does not index, finds nothing in either store.
+that it does not name, or neither indexes nor reads when it is asked for (``runtime``), finds nothing in either store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from sys import maxsize
 from typing import Any, Final
 
 from index_templates import load
 from indexer.store.contract import QueryError
 
 VALUE_MAX: Final = 1024
-"""Characters beyond which a keyword is kept and shown, but not found (``ignore_above``)."""
+"""Characters beyond which a keyword is kept and shown, but not found (``ignore_above``); see :func:`limit_of`."""
 
 ALL_TEXT: Final = (
     "user.name",
@@ -43,7 +44,7 @@ _FINDABLE: Final = frozenset({"keyword", "text", "ip", "date", "long"})
 def _mapped() -> Mapping[str, Mapping[str, Any]]:
     """What the mapping says of each field."""
     mapping = load("component_templates")["audit-mappings"]["template"]["mappings"]
-    return dict(_leaf_fields("", mapping["properties"]))
+    return {**mapping["runtime"], **dict(_leaf_fields("", mapping["properties"]))}
 
 
 def _leaf_fields(prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -74,6 +75,13 @@ def type_of(field: str) -> str | None:
 def is_folded(field: str) -> bool:
     """Whether a keyword is compared and counted in lower case: names are; codes, ids and paths are taken as they stand."""
     return "normalizer" in _mapped().get(field, {})
+
+
+def limit_of(field: str) -> int:
+    """How many characters a text may have to be found in this field; what is read when it is asked for knows no limit."""
+    name = EXTRA if field.startswith(EXTRA + ".") else field
+    limit: int = _mapped().get(name, {}).get("ignore_above", maxsize)
+    return limit
 
 
 def check_counted(fields: Iterable[str]) -> None:

@@ -87,6 +87,26 @@ def test_the_whole_document_fits_its_types(server: Server) -> None:
     assert "_ignored" not in found["hits"]["hits"][0]
 
 
+def test_what_is_read_when_it_is_asked_for_is_found_and_counted_and_no_bare_word_reads_it(server: Server) -> None:
+    body = decoded(entry(7).body)
+    server.request("PUT", f"/{STREAM}/_create/1?refresh=true", body)
+
+    def hits(query: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return server.request("POST", f"/{STREAM}/_search", {"query": query} | more)
+
+    asked = [
+        {"term": {"event.hash": body["event"]["hash"]}},
+        {"range": {"log.offset": {"gte": 3500, "lte": 3500}}},
+        {"wildcard": {"user_agent.version": "142.*"}},
+        {"exists": {"field": "source.geo.timezone"}},
+    ]
+    found = hits({"bool": {"filter": asked}}, aggs={"by": {"terms": {"field": "user_agent.os.full"}}})
+    assert found["hits"]["total"]["value"] == 1
+    assert found["aggregations"]["by"]["buckets"] == [{"key": "macOS 10.15.7", "doc_count": 1}]
+    for word, times in (("Project.Update", 1), (body["event"]["hash"], 0), ("142.0.0.0", 0)):
+        assert hits({"multi_match": {"query": word, "lenient": True}})["hits"]["total"]["value"] == times, word
+
+
 def test_an_index_is_kept_for_30_days_after_its_rollover_and_then_deleted(server: Server) -> None:
     def names() -> list[str]:
         return [each["index_name"] for each in server.get(f"/_data_stream/{STREAM}")["data_streams"][0]["indices"]]

@@ -25,12 +25,11 @@ RUN_AS = "nobody"
 STOP_TIMEOUT_S = 20.0
 
 # Chosen by timing: the first compiler tier only boots fastest, and untouched heap pages cost no memory.
-BOOTS_FAST = "-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1"
-# What the server is shipped with: code of the first tier alone needs more than twice the CPU for the same documents. Compiler
-# threads stay, so that what they have used can be read at any time.
-AS_SHIPPED = "-XX:+UseG1GC\n-XX:-UseDynamicNumberOfCompilerThreads"
-JVM_OPTIONS = """-Xms256m
--Xmx{heap}
+BOOTS_FAST = "-Xms256m\n-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1"
+# What the server is shipped with: code of the first tier alone needs more than twice the CPU for the same documents, and a heap
+# that has to grow a tenth more. Compiler threads stay, so that what they have used can be read at any time.
+AS_SHIPPED = "-Xms{heap}\n-XX:+UseG1GC\n-XX:-UseDynamicNumberOfCompilerThreads"
+JVM_OPTIONS = """-Xmx{heap}
 {jvm}
 -XX:-AlwaysPreTouch
 -XX:+ExitOnOutOfMemoryError
@@ -71,7 +70,7 @@ class Node:
         for part in ("config", "data", "logs", "tmp"):
             (self.directory / part).mkdir(parents=True)
         (config / "elasticsearch.yml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
-        (config / "jvm.options").write_text(JVM_OPTIONS.format(heap=heap, home=self.directory, jvm=jvm))
+        (config / "jvm.options").write_text(JVM_OPTIONS.format(heap=heap, home=self.directory, jvm=jvm.format(heap=heap)))
         (config / "log4j2.properties").write_text(LOGGING)
         (config / "users").write_text(f"{USER}:{_password_hash(password)}\n")
         (config / "users_roles").write_text(f"superuser:{USER}\n")

@@ -21,6 +21,8 @@ from elasticsearch_node.install import NodeError
 from elasticsearch_node.node import AS_SHIPPED
 from elasticsearch_node.server import Server
 
+MEASURED_HEAP = "2g"
+"""As large from the beginning as it may become: what a heap costs that has to grow is not a document's."""
 IMPOSSIBLE = (NodeError, OSError, subprocess.SubprocessError)
 
 
@@ -36,7 +38,7 @@ def server(*, measured: bool = False) -> Iterator[Server]:
         return
     with ExitStack() as stack:
         try:
-            cluster = Cluster.start(heap="1g", jvm=AS_SHIPPED) if measured else Cluster.start()
+            cluster = Cluster.start(heap=MEASURED_HEAP, jvm=AS_SHIPPED) if measured else Cluster.start()
             stack.callback(cluster.kill)
             found = cluster.server
         except IMPOSSIBLE as no_node:

@@ -86,7 +86,7 @@ def mapping() -> dict[str, Mapping[str, Any]]:
     whole = index_templates.load("component_templates")["audit-mappings"]["template"]["mappings"]
     assert whole["dynamic"] is False
     assert "dynamic_templates" not in whole
-    return dict(of_mapping(whole["properties"]))
+    return whole["runtime"] | dict(of_mapping(whole["properties"]))
 
 
 def test_every_field_of_the_document_is_mapped_and_no_other(mapping: dict[str, Mapping[str, Any]]) -> None:
@@ -101,7 +101,7 @@ def test_types_are_those_that_the_fields_need(mapping: dict[str, Mapping[str, An
     assert types_of["source.geo.location"] == "geo_point"
     assert types_of["audit.extra"] == "flattened"
     assert not MISSING_IN_THE_TEST_NODE & set(types_of.values())
-    for name in ("event.original", "event.hash", "audit.rejection.bytes"):
+    for name in ("event.original", "audit.rejection.bytes"):
         assert mapping[name] == {"type": "keyword", "index": False, "doc_values": False}, "kept, not paid for"
 
 
@@ -117,29 +117,46 @@ NAMES = {
 def test_names_compare_without_regard_to_case_and_every_keyword_is_bounded(mapping: dict[str, Mapping[str, Any]]) -> None:
     assert {name for name, field in mapping.items() if field.get("normalizer") == "lowercase"} == NAMES
     for name, field in mapping.items():
-        if field["type"] == "keyword" and field.get("index", True):
+        if field["type"] == "keyword" and field.get("index", True) and name not in SELDOM_ASKED_FOR:
             assert field["ignore_above"] == 1024, name
     assert mapping["event.id"] == {"type": "keyword", "index": False}, "an id is exact, and sorted by"
 
 
 COUNTED = {
-    "audit.actor.type", "audit.gateway", "event.dataset", "event.kind", "event.module", "event.type", "event.severity",
-    "log.level", "source.as.number", "source.geo.continent_code",
-    "source.geo.location", "source.geo.region_iso_code", "source.geo.region_name",
-    "source.geo.timezone", "user_agent.device.name", "user_agent.name", "user_agent.os.name",
+    "audit.actor.type", "audit.gateway", "event.dataset", "event.kind", "event.type", "event.severity", "source.as.number",
+    "source.geo.location", "source.geo.region_name", "user_agent.name", "user_agent.os.name",
+}  # fmt: skip
+SELDOM_ASKED_FOR = {
+    "agent.type", "audit.skew_ms", "ecs.version", "event.hash", "event.module", "event.sequence", "log.level", "log.offset",
+    "source.geo.continent_code", "source.geo.region_iso_code", "source.geo.timezone", "user_agent.device.name",
+    "user_agent.os.full", "user_agent.os.version", "user_agent.version",
 }  # fmt: skip
 
 
-def test_what_has_few_values_is_kept_by_value_alone_and_a_constant_is_only_kept(mapping: dict[str, Mapping[str, Any]]) -> None:
+def test_what_has_few_values_is_kept_by_value_alone(mapping: dict[str, Mapping[str, Any]]) -> None:
     for name in COUNTED:
         assert mapping[name]["index"] is False, name
         assert mapping[name].get("doc_values", True), name
     for name in ("audit.location", "related.user", "user.full_name"):
         assert mapping[name].get("index", True), name
         assert mapping[name]["doc_values"] is False, name
-    for name in ("agent.type", "ecs.version"):
-        assert mapping[name] == {"type": "keyword", "index": False, "doc_values": False}, name
-        assert fields.type_of(name) is None, "found by neither store"
+
+
+def test_what_is_seldom_asked_for_costs_nothing_until_then_and_is_found_and_counted() -> None:
+    whole = index_templates.load("component_templates")["audit-mappings"]["template"]["mappings"]
+    assert set(whole["runtime"]) == SELDOM_ASKED_FOR
+    assert not SELDOM_ASKED_FOR & set(dict(of_mapping(whole["properties"])))
+    for name, field in whole["runtime"].items():
+        assert set(field) == {"type"}, f"{name} is read from the document as it stands"
+        assert fields.type_of(name) == field["type"]
+        assert fields.limit_of(name) > 1024
+    fields.check_counted(SELDOM_ASKED_FOR)
+
+
+def test_a_word_without_a_field_is_looked_for_in_the_same_fields_by_both_stores_and_kibana() -> None:
+    settings = index_templates.load("component_templates")["audit-settings"]["template"]["settings"]["index"]
+    assert tuple(settings["query"]["default_field"]) == fields.ALL_TEXT
+    assert not SELDOM_ASKED_FOR & set(fields.ALL_TEXT)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from auditship.clock import EPOCH
 from indexer.store.contract import QueryError
 from indexer.store.embedded.remembered import is_worth_it, remembered
-from indexer.store.fields import ALL_TEXT, VALUE_MAX, getter, is_folded, type_of, under
+from indexer.store.fields import ALL_TEXT, getter, is_folded, limit_of, type_of, under
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
 Predicate = Callable[[Any], bool]
@@ -85,17 +85,17 @@ def _any(tests: Sequence[Predicate]) -> Predicate:
 
 
 def _has(document: Any, field: str) -> bool:
-    limit = VALUE_MAX if type_of(field) in ("keyword", "flattened") else None
-    return any(limit is None or not isinstance(value, str) or len(value) <= limit for value in getter(field)(document))
+    limit = limit_of(field)
+    return any(not isinstance(value, str) or len(value) <= limit for value in getter(field)(document))
 
 
 def _leaf(node: Term | Range, field: str, now_ms: int) -> Predicate:
     """The test of one field; a value that cannot be one of its type is in none."""
     match type_of(field):
         case "keyword":
-            test = _keyword(node, str.lower if is_folded(field) else str)
+            test = _keyword(node, str.lower if is_folded(field) else str, limit_of(field))
         case "flattened":
-            test = _keyword(node, str)
+            test = _keyword(node, str, limit_of(field))
         case "text":
             test = _text(node)
         case "ip":
@@ -117,15 +117,15 @@ def _leaf(node: Term | Range, field: str, now_ms: int) -> Predicate:
     return holds
 
 
-def _keyword(node: Term | Range, fold: Callable[[str], str]) -> Predicate:
+def _keyword(node: Term | Range, fold: Callable[[str], str], limit: int) -> Predicate:
     if isinstance(node, Range):
         within = _between(node, None if node.low is None else fold(node.low), None if node.high is None else fold(node.high))
-        return lambda value: len(value := _as_text(value)) <= VALUE_MAX and within(fold(value))
+        return lambda value: len(value := _as_text(value)) <= limit and within(fold(value))
     if node.pattern is not None:
         matches = re.compile(fold(node.pattern.pattern) if fold is str.lower else node.pattern.pattern, re.DOTALL).fullmatch
-        return lambda value: len(value := _as_text(value)) <= VALUE_MAX and matches(fold(value)) is not None
+        return lambda value: len(value := _as_text(value)) <= limit and matches(fold(value)) is not None
     wanted = fold(node.value)
-    return lambda value: len(value := _as_text(value)) <= VALUE_MAX and fold(value) == wanted
+    return lambda value: len(value := _as_text(value)) <= limit and fold(value) == wanted
 
 
 def _as_text(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from indexer.store.fields import VALUE_MAX, getter, type_of, under
+from indexer.store.fields import getter, limit_of, type_of, under
 from indexer.store.query import Bool, Exists, Node
 
 LEAVES_MIN: Final = 8
@@ -67,11 +67,11 @@ def key_maker(*nodes: Node) -> Callable[[Any], tuple[Any, ...]]:
         else:
             fields[leaf.field] = None
     getters = [getter(field) for field in fields if type_of(field)]
-    others = [getter(field) for field in existing if field not in fields]
+    others = [(getter(field), limit_of(field)) for field in existing if field not in fields]
 
     def key_of(document: Any) -> tuple[Any, ...]:
         found = [_hashed(get(document)) for get in getters]
-        found += [_lengths(get(document)) for get in others]
+        found += [_lengths(get(document), limit) for get, limit in others]
         return tuple(found)
 
     return key_of
@@ -84,9 +84,9 @@ def _hashed(values: Any) -> Any:
     return tuple((type(value), value) for value in values)
 
 
-def _lengths(values: Any) -> Any:
+def _lengths(values: Any, limit: int) -> Any:
     """What decides whether there is a value: one that is too long counts as none."""
-    return tuple(len(value) > VALUE_MAX if type(value) is str else False for value in values)
+    return tuple(len(value) > limit if type(value) is str else False for value in values)
 
 
 def _leaves(node: Node) -> Iterator[Any]:
