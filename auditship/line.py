@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import DecodeError, Meta, Raw, Struct, ValidationError, defstruct
@@ -123,8 +124,7 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
     Raises:
         LineError: the line is not an event.
     """
-    is_usual = _familiar.is_usual
-    if is_usual and (found := _familiar.decode(raw)):
+    if found := _familiar.decode(raw):
         return found
     try:
         return _known.decode(raw), b""
@@ -133,9 +133,22 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
             raise _line_error(error) from None
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _line_error(error) from None
-    if not is_usual and (found := _familiar.decode(raw)):
-        return found
     return _decode_with_extra(raw)
+
+
+def decode_all(raws: Sequence[bytes]) -> tuple[list[Line], list[bytes]] | None:
+    """What :func:`decode` makes of each line, for less; nothing if any of them is no event.
+
+    Returns:
+        The lines, and their extra fields.
+    """
+    if found := _familiar.decode_all(raws):
+        return found
+    try:
+        pairs = [decode(raw) for raw in raws]
+    except LineError:
+        return None
+    return [line for line, _ in pairs], [extra for _, extra in pairs]
 
 
 def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
@@ -163,11 +176,28 @@ def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
         raise _line_error(error) from None
 
 
-class Familiar:
-    """Decodes lines whose extra fields have been met often, in one go: gateways have their own, and the same in every line.
+class _Way(Struct, frozen=True):
+    """How to decode a line that may have any of the familiar fields."""
 
-    What it has met says how fast it is, never what comes out: of a line it makes what :func:`_decode_with_extra` does, or
-    nothing.
+    decode: Callable[[bytes], Any]
+    values: Callable[[Line], tuple[Raw, ...]]
+    """Those of the familiar fields, by name."""
+    absent: tuple[Raw, ...]
+    """What they are in a line that has none."""
+    names: tuple[bytes, ...]
+    """As JSON, with the colon."""
+
+    def present(self, values: tuple[Raw, ...]) -> bytes:
+        """Those fields that are there, as a JSON object."""
+        pairs = zip(self.names, values, strict=True)
+        return b"{%b}" % b",".join([name + bytes(value) for name, value in pairs if value is not _ABSENT])
+
+
+class Familiar:
+    """Knows extra fields that have been met often: gateways have their own, and the same in every line, or in every tenth.
+
+    Lines with and without them are then decoded in one go, and into one type, which is what the interpreter is fast with.
+    What it has met says how fast a line is read, never what comes out: the same as from :func:`_decode_with_extra`.
     """
 
     OFTEN: Final = 10
@@ -178,13 +208,11 @@ class Familiar:
     """So many in all: whoever invents names gains nothing by it but the slower way for all."""
 
     def __init__(self) -> None:
-        self.is_usual = False
-        """Whether the last line had such fields: then the next will."""
+        self.learnt = 0
         self._met: Counter[str] = Counter()
         self._names: list[str] = []
-        self.learnt = 0
-        self._way: tuple[Callable[[bytes], Any], list[tuple[bytes, str]]] | None = None
-        """How to decode a line, and the names and attributes of its extra fields: replaced as one."""
+        self._way = _Way(_known.decode, _getter(()), (), ())
+        """Replaced as one."""
 
     def meet(self, extra: Iterable[str]) -> None:
         """Takes note of a line's extra fields."""
@@ -197,17 +225,19 @@ class Familiar:
                     self._learn(name)
 
     def decode(self, raw: bytes) -> tuple[Line, bytes] | None:
-        """A line and its extra fields; nothing if there are others, or if it is no event."""
-        if self._way is None:
-            return None
-        decode_line, fields = self._way
+        """A line and its extra fields; nothing if there are others, if none is familiar yet, or if it is no event."""
+        found = self.decode_all((raw,))
+        return (found[0][0], found[1][0]) if found else None
+
+    def decode_all(self, raws: Sequence[bytes]) -> tuple[list[Line], list[bytes]] | None:
+        """The same for many lines, of which each has to be such."""
+        way = self._way
         try:
-            line = decode_line(raw)
+            lines = [*map(way.decode, raws)]
         except (DecodeError, RecursionError, UnicodeDecodeError):
             return None
-        extra = b",".join([name + bytes(value) for name, field in fields if (value := getattr(line, field)) is not _ABSENT])
-        self.is_usual = bool(extra)
-        return line, b"{" + extra + b"}" if extra else b""
+        absent = way.absent
+        return lines, [b"" if (values := way.values(line)) == absent else way.present(values) for line in lines]
 
     def _learn(self, name: str) -> None:
         self.learnt += 1
@@ -222,7 +252,20 @@ class Familiar:
             gc=False,
             forbid_unknown_fields=True,
         )
-        self._way = Decoder(kind).decode, [(encode(name) + b":", field) for field, name in names.items()]
+        self._way = _Way(
+            decode=Decoder(kind).decode,
+            values=_getter(names),
+            absent=(_ABSENT,) * len(names),
+            names=tuple(encode(name) + b":" for name in names.values()),
+        )
+
+
+def _getter(names: Collection[str]) -> Callable[[Line], tuple[Raw, ...]]:
+    """Tells a line's attributes of these names."""
+    if not names:
+        return lambda line: ()  # noqa: ARG005
+    get: Callable[[Line], Any] = attrgetter(*names)
+    return get if len(names) > 1 else lambda line: (get(line),)
 
 
 _ABSENT: Final = Raw(b"")

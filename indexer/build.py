@@ -11,9 +11,11 @@ import base64
 import hashlib
 import logging
 from binascii import b2a_base64, hexlify
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import orjson
@@ -23,7 +25,7 @@ from msgspec.json import Encoder
 from auditship.block import BlockHeader
 from auditship.clock import EPOCH, utc
 from auditship.line import Actor as Who
-from auditship.line import Ci, Line, LineError, Organization, decode
+from auditship.line import Ci, Line, LineError, Organization, decode_all
 from indexer.decode import Decoded, decode_line
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors, Label
@@ -40,6 +42,8 @@ _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
 ORIGINS_MAX: Final = 20_000
 """How many origins are remembered as ready JSON: some 1.5 KiB each."""
 JUDGEMENTS_MAX: Final = 10_000
+LATER: Final = Entry("", 0, "", "", b"")
+"""Stands for an entry that cannot be made yet."""
 
 _What = tuple[str, ...]
 _Who = tuple[Organization, Who, str | None, str | None]
@@ -130,6 +134,11 @@ class _Origin(NamedTuple):
     label: Label
 
 
+_Parts = tuple[int, bytes, bytes, bytes, bytes, bytes, bytes, _Origin | None, _Pieces | None]
+"""What a line comes to: its time in epoch milliseconds and as JSON, its id, itself as JSON, its hash, its offset, its resource;
+and of what it shares with others, what was met before."""
+
+
 class Builder:
     """Makes entries out of decoded lines."""
 
@@ -160,21 +169,70 @@ class Builder:
         """The entry of a line that is not to be an event, as it was decoded."""
         return reject(block, decoded if self._masks is None else self._masks(decoded, block.organizations), error)
 
-    def take(self, block: Block, offset: int, text: bytes, watch: Watch | None = None) -> Entry:
-        """What :meth:`build` makes of a line of which nothing had to be taken off, for less.
+    def take(self, block: Block, offset: int, texts: Sequence[bytes], watch: Watch | None = None) -> list[Entry]:
+        """What :meth:`build` makes of lines that follow each other, of which nothing had to be taken off, for less.
+
+        One kind of work at a time is done for all of them: the processor has then what it needs for it at hand. So there
+        should be some dozens of lines, and not more than its caches hold.
+
+        Args:
+            block: what they share.
+            offset: where the first of them begins in its stream.
+            texts: the lines.
+            watch: tells what is unusual about their location.
+
+        Returns:
+            An entry for each; :data:`LATER` where the watch has to look the actor up first.
+        """
+        offsets = list(accumulate([len(text) + 1 for text in texts], initial=offset))[:-1]
+        if self._masks is None and (found := decode_all(texts)):
+            with suppress(LineError):
+                return self._together(block, offsets, texts, *found, watch)
+        return [self._alone(block, *each, watch) for each in zip(offsets, texts, strict=True)]
+
+    def _together(  # noqa: PLR0917 - names would cost, for every line
+        self,
+        block: Block,
+        offsets: Sequence[int],
+        texts: Sequence[bytes],
+        lines: Sequence[Line],
+        extras: Sequence[bytes],
+        watch: Watch | None,
+    ) -> list[Entry]:
+        """The entries of valid lines.
 
         Raises:
-            Unread: the watch has to look its actor up first.
+            LineError: there is one among them that cannot be a document; nothing was judged yet.
         """
-        if self._masks is None:
+        digests = [hashed.digest() for hashed in map(sha256, texts)]
+        originals = [orjson.dumps(text.decode()) for text in texts]
+        moments, times = zip(*[_moment(line.timestamp) for line in lines], strict=True)
+        resources = [_encode(line.resource) for line in lines]
+        identities = _identities(times, block.hasher, offsets, digests)
+        origins = map(self._origins.get, [(line.organization, line.actor, line.user_agent, line.ip) for line in lines])
+        pieces = map(block.pieces.get, [(line.action, line.status, line.resource.type) for line in lines])
+        made = zip(
+            times, map(_encode, moments), identities, originals, map(hexlify, digests), map(b"%d".__mod__, offsets), resources,
+            origins, pieces, strict=True,
+        )  # fmt: skip
+        entries: list[Entry] = []
+        add, document = entries.append, self._document
+        for line, extra, parts in zip(lines, extras, made, strict=True):
             try:
-                line, extra = decode(text)
-                return self._event(block, offset, text, line, extra, watch, None)
+                add(document(block, line, extra, parts, watch))
             except Unread:
-                raise
-            except Exception:  # noqa: BLE001, S110 - the long way tells what it is
-                pass
-        return self.build(block, decode_line(offset, text), watch)
+                add(LATER)
+            except Exception:  # noqa: BLE001 - the long way tells what it is
+                at = len(entries)
+                add(self._alone(block, offsets[at], texts[at], watch))
+        return entries
+
+    def _alone(self, block: Block, offset: int, text: bytes, watch: Watch | None) -> Entry:
+        """The entry of one line."""
+        try:
+            return self.build(block, decode_line(offset, text), watch)
+        except Unread:
+            return LATER
 
     def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
         """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
@@ -188,7 +246,7 @@ class Builder:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
         try:
-            return self._event(block, decoded.offset, decoded.text, decoded.line, decoded.extra, watch, decoded)
+            return self._document(block, decoded.line, decoded.extra, _parts(block, decoded, decoded.line), watch, decoded)
         except Unread:
             raise
         except LineError as error:
@@ -197,54 +255,51 @@ class Builder:
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _event(  # noqa: PLR0917 - names would cost, for every line
-        self, block: Block, offset: int, text: bytes, line: Line, extra: bytes, watch: Watch | None, more: Decoded | None
+    def _document(  # noqa: PLR0917 - names would cost, for every line
+        self, block: Block, line: Line, extra: bytes, parts: _Parts, watch: Watch | None, more: Decoded | None = None
     ) -> Entry:
-        """The document, spliced: what was seen before comes as ready JSON, everything else through the encoder.
+        """The document, spliced: what was seen before comes as ready JSON, everything else was encoded.
 
-        ``more`` is given where something was taken off the line, or hidden in it.
+        ``more`` is given where something was taken off the line, or may be hidden in it.
         """
+        time_ms, moment, identity, original, told, number, resource, origin, pieces = parts
         if block.organizations and line.organization.id not in block.organizations:
             raise LineError("the agent's token may not send for this organization", "/organization/id")
-        who = (line.organization, line.actor, line.user_agent, line.ip)
-        origin = self._origins.get(who) or self._origins.find(who) or self._origins.put(who, self._origin(line), _size(line))
+        origin = origin or self._origin_of(line)
         retention, person, whence, front, rest, _, _ = origin
         pipeline = b""
         if line.ci is not None:
             front, pipeline = self._pipeline(line.ci, line, origin)
-        what = (line.action, line.status, line.resource.type)
-        pieces = block.pieces.get(what)
         if pieces is None or line.reason:
-            pieces = self._pieces(block, what, line, extra, more)
-        moment, time_ms = _moment(line.timestamp)
+            pieces = self._pieces(block, line, extra, more)
         tags: tuple[str, ...] = () if more is None else more.tags
         if watch and person and whence:
             found = watch.judge(person, whence, time_ms, succeeded=line.status == "success")
             if found:
                 pieces, tags = self._unusual(block, line, extra, more, found), tags + found.tags
         event, audit = pieces
-        digest, number = sha256(more.raw if more else text).digest(), b"%d" % offset
-        identity = _identity(time_ms, block.hasher, offset, digest)
-        told = hexlify(digest) if more is None else _hash(more, digest)
-        parts = [
-            b'{"@timestamp":', _encode(moment), b',"event":{"id":"', identity, block.event, orjson.dumps(text.decode()),
-            b',"hash":"', told, b'","sequence":', number, event, number, audit, front, _encode(line.resource),
+        body = [
+            b'{"@timestamp":', moment, b',"event":{"id":"', identity, block.event, original,
+            b',"hash":"', told, b'","sequence":', number, event, number, audit, front, resource,
             b',"skew_ms":%d' % (block.ingested_ms - time_ms), pipeline,
         ]  # fmt: skip
         if line.changes:
-            parts += b',"changes":', _encode(line.changes)
+            body += b',"changes":', _encode(line.changes)
         if extra:
-            parts += b',"extra":', extra
-        parts += block.origin, rest
+            body += b',"extra":', extra
+        body += block.origin, rest
         if line.request_id:
-            parts += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
+            body += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
         if line.session_id:
-            parts += b',"session":{"id":', _encode(line.session_id), b"}"
-        parts.append(b',"tags":%b}' % _encode(tags) if tags else b"}")
-        return Entry(identity.decode(), time_ms, block.gateway, retention, b"".join(parts))
+            body += b',"session":{"id":', _encode(line.session_id), b"}"
+        body.append(b',"tags":%b}' % _encode(tags) if tags else b"}")
+        return Entry(identity.decode(), time_ms, block.gateway, retention, b"".join(body))
 
-    def _pieces(self, block: Block, what: _What, line: Line, extra: bytes, more: Decoded | None) -> _Pieces:
+    def _pieces(self, block: Block, line: Line, extra: bytes, more: Decoded | None) -> _Pieces:
         """How bad it is; of most actions that is known, without a look at what else the line says."""
+        what = (line.action, line.status, line.resource.type)
+        if not line.reason and (kept := block.pieces.get(what)):
+            return kept
         known = self._severities.known(line)
         found = self._placed(block, known or self._judgement(line, extra, more), line)
         if known and not line.reason:
@@ -274,6 +329,10 @@ class Builder:
         platform = self._platform(ci) or origin.label.platform
         front = _front(line.actor, origin.label, origin.place, platform)
         return front, b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
+
+    def _origin_of(self, line: Line) -> _Origin:
+        who = (line.organization, line.actor, line.user_agent, line.ip)
+        return self._origins.find(who) or self._origins.put(who, self._origin(line), _size(line))
 
     def _origin(self, line: Line) -> _Origin:
         """What is known of the line's actor, organisation, user agent and address."""
@@ -345,7 +404,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     text = decoded.text.decode("utf-8", "replace")
     exact = text.encode() == decoded.text
     digest = sha256(decoded.raw).digest()
-    identity = _identity(0, block.hasher, decoded.offset, digest).decode()
+    identity = _identities([0], block.hasher, [decoded.offset], [digest])[0].decode()
     document = Document(
         timestamp=EPOCH + timedelta(milliseconds=block.ingested_ms),
         event=Event(
@@ -377,9 +436,18 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     return Entry(identity, block.ingested_ms, REJECTED, "30d", _encode(document))
 
 
+def _parts(block: Block, decoded: Decoded, line: Line) -> _Parts:
+    """Those of a line of which something may have been taken off, or hidden in it."""
+    moment, time_ms = _moment(line.timestamp)
+    digest = sha256(decoded.raw).digest()
+    (identity,) = _identities([time_ms], block.hasher, [decoded.offset], [digest])
+    original, told, resource = orjson.dumps(decoded.text.decode()), _hash(decoded, digest), _encode(line.resource)
+    return time_ms, _encode(moment), identity, original, told, b"%d" % decoded.offset, resource, None, None
+
+
 def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:
     """``_id`` as :mod:`indexer.document` describes it: 22 characters."""
-    return _identity(time_ms, _hasher(stream), offset, sha256(raw).digest()).decode()
+    return _identities([time_ms], _hasher(stream), [offset], [sha256(raw).digest()])[0].decode()
 
 
 def _hash(decoded: Decoded, digest: bytes) -> bytes:
@@ -393,12 +461,16 @@ def _hasher(stream: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(stream, digest_size=10)
 
 
-def _identity(time_ms: int, hasher: hashlib.blake2b, offset: int, digest: bytes) -> bytes:
-    """``_id``, of a line that has that SHA-256."""
-    hasher = hasher.copy()
-    hasher.update(offset.to_bytes(8, "big") + digest)
-    when = time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX
-    return b2a_base64(when.to_bytes(6, "big") + hasher.digest()).translate(_BASE64URL)[:22]
+def _identities(times: Iterable[int], hasher: hashlib.blake2b, offsets: Iterable[int], digests: Iterable[bytes]) -> list[bytes]:
+    """``_id``, of each line of a stream that has that SHA-256."""
+    found = []
+    for time_ms, offset, digest in zip(times, offsets, digests, strict=True):
+        each = hasher.copy()
+        each.update(offset.to_bytes(8, "big") + digest)
+        when = time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX
+        found.append(when.to_bytes(6, "big") + each.digest() + b"\0\0")
+    text = b2a_base64(b"".join(found)).translate(_BASE64URL)
+    return [text[at : at + 22] for at in range(0, 24 * len(found), 24)]  # of the zeros remain two characters
 
 
 def _moment(timestamp: datetime | int) -> tuple[datetime, int]:

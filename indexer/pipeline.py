@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from auditship.block import BlockHeader, Receipt
 from auditship.clock import now_ms
 from auditship.line import LineError
-from indexer.build import Block, Builder
+from indexer.build import LATER, Block, Builder
 from indexer.decode import Decoded, decode_block, decode_line, decode_with_care, is_plain
 from indexer.document import REJECTED, Entry
 from indexer.store.contract import Refused, Unavailable, Verdict, Writer
@@ -27,8 +27,9 @@ from indexer.whereabouts import Whereabouts
 
 SLICE_BYTES: Final = 256 * 1024
 """How many bytes of lines are worked on before others have their turn: some 5 ms."""
+BATCH_BYTES: Final = 16 * 1024
+"""How many bytes of lines are worked on together, at least: some thirty lines."""
 
-_LATER: Final = Entry("", 0, "", "", b"")
 _Built = tuple[list[Entry], list[tuple[int, Decoded]]]
 _Item = TypeVar("_Item")
 _log = logging.getLogger("auditship.indexer")
@@ -95,16 +96,18 @@ class Pipeline:
         """Lines that are text as they stand, as nearly all are: entries, and what has to wait, at its place."""
         entries: list[Entry] = []
         waiting: list[tuple[int, Decoded]] = []
-        take, add, find, begin = self._builder.take, entries.append, data.find, header.offset
         at, pause = 0, SLICE_BYTES
-        while (end := find(b"\n", at)) >= 0:  # bytes.split() looks at every byte by itself
-            raw = data[at:end]
-            try:
-                add(take(block, begin + at, raw, watch))
-            except Unread:
-                waiting.append((len(entries), decode_line(begin + at, raw)))
-                add(_LATER)
-            at = end + 1
+        while at < len(data):
+            end = data.find(b"\n", at + BATCH_BYTES) + 1 or len(data)
+            offset, lines = header.offset + at, data[at : end - 1].split(b"\n")
+            taken = self._builder.take(block, offset, lines, watch)
+            waiting += [
+                (len(entries) + n, decode_line(offset + n + sum(map(len, lines[:n])), lines[n]))
+                for n, entry in enumerate(taken)
+                if entry is LATER
+            ]
+            entries += taken
+            at = end
             if at > pause:
                 pause = at + SLICE_BYTES
                 await asyncio.sleep(0)
@@ -120,7 +123,7 @@ class Pipeline:
                 entries.append(self._builder.build(block, decoded, watch))
             except Unread:
                 waiting.append((len(entries), decoded))
-                entries.append(_LATER)
+                entries.append(LATER)
             worked = await _with_turns(worked + len(decoded.raw))
         return entries, waiting
 

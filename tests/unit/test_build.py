@@ -15,7 +15,7 @@ from support import header
 
 from auditship.block import stream_id
 from indexer.build import Block, Builder, document_id
-from indexer.decode import decode_block
+from indexer.decode import decode_block, is_plain
 from indexer.document import Entry
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
@@ -198,13 +198,34 @@ def test_what_is_spliced_is_what_a_tree_of_structs_encodes_to(events: list[dict[
     for decoded in decode_block(head, data):
         entry = build.build(block, decoded)
         assert entry.body == build.build(block, decoded).body, "what is remembered gives the same"
-        if decoded.text is decoded.raw:
-            assert entry == build.take(block, decoded.offset, decoded.raw), "so does the shorter way"
         if entry.dataset != "rejected":
             expected = reference(block, decoded, PLACES, SEVERITIES)
             assert json.loads(entry.body, object_pairs_hook=once) == json.loads(expected)
         else:
             assert decoded.error or "year" in entry.body.decode()
+
+
+WRONG = st.sampled_from([b"", b"{", b'{"timestamp":1}']) | st.binary(max_size=20).map(lambda some: some.replace(b"\n", b""))
+HOSTILE = st.sampled_from(
+    [{"ip": "nowhere"}, {"ip": "10.0.0.1, 10.0.0.2"}, {"organization": {"id": "org-2"}}, {"n": 1}, {"m": 2}]
+)
+LINES = (
+    EVENTS.map(lambda event: json.dumps(event).encode()) | HOSTILE.map(lambda more: json.dumps(EVENT | more).encode()) | WRONG
+)
+
+
+@settings(deadline=None)
+@given(st.lists(LINES, min_size=1, max_size=12), st.booleans(), st.booleans())
+def test_lines_that_are_taken_together_are_what_each_is_alone(texts: list[bytes], is_limited: bool, is_known: bool) -> None:
+    data = b"".join(text + b"\n" for text in texts)
+    head = header(data, lines=len(texts), offset=77)
+    if not is_plain(head, data):
+        return
+    organizations = frozenset({"org-1"}) if is_limited else frozenset()
+    block, build = Block.of(head, sender="", now_ms=NOW_MS, organizations=organizations), BUILDER if is_known else builder()
+    together = build.take(block, 77, texts)
+    assert together == [build.build(block, decoded) for decoded in decode_block(head, data)]
+    assert together == build.take(block, 77, texts), "what is remembered gives the same"
 
 
 @given(st.binary(max_size=300))

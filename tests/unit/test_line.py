@@ -156,7 +156,7 @@ def test_what_was_met_often_is_decoded_in_one_go_and_nobody_can_keep_it_busy() -
         familiar.meet(["n"])
     found = familiar.decode(raw)
     assert found is not None
-    assert (found[0].actor.id, found[1], familiar.is_usual) == ("u-7", b'{"n":1}', True)
+    assert (found[0].actor.id, found[1]) == ("u-7", b'{"n":1}')
     twice = raw[:-1] + b',"n":2}'
     assert familiar.decode(twice) == (found[0], b'{"n":2}') or json.loads(decode_with_extra(twice)[1]) == {"n": 2}
     for number in range(3 * familiar.LEARNT_MAX):
