@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import orjson
 from msgspec import Raw, Struct
@@ -206,7 +206,7 @@ class Builder:
         """
         digests = [hashed.digest() for hashed in map(sha256, texts)]
         originals = [orjson.dumps(text.decode()) for text in texts]
-        moments, times = zip(*[_moment(line.timestamp) for line in lines], strict=True)
+        moments, times = _moments([line.timestamp for line in lines])
         resources = [_encode(line.resource) for line in lines]
         identities = _identities(times, block.hasher, offsets, digests)
         origins = map(self._origins.get, [(line.organization, line.actor, line.user_agent, line.ip) for line in lines])
@@ -471,6 +471,16 @@ def _identities(times: Iterable[int], hasher: hashlib.blake2b, offsets: Iterable
         found.append(when.to_bytes(6, "big") + each.digest() + b"\0\0")
     text = b2a_base64(b"".join(found)).translate(_BASE64URL)
     return [text[at : at + 22] for at in range(0, 24 * len(found), 24)]  # of the zeros remain two characters
+
+
+def _moments(timestamps: Sequence[datetime | int]) -> tuple[Sequence[datetime], Sequence[int]]:
+    """What :func:`_moment` makes of each; nearly all are in UTC as they stand."""
+    if [getattr(timestamp, "tzinfo", None) for timestamp in timestamps].count(UTC) == len(timestamps):
+        moments = cast("Sequence[datetime]", timestamps)
+        since = [moment - EPOCH for moment in moments]
+        return moments, [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
+    pairs = [_moment(timestamp) for timestamp in timestamps]
+    return [moment for moment, _ in pairs], [time_ms for _, time_ms in pairs]
 
 
 def _moment(timestamp: datetime | int) -> tuple[datetime, int]:

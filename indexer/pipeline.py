@@ -27,8 +27,8 @@ from indexer.whereabouts import Whereabouts
 
 SLICE_BYTES: Final = 256 * 1024
 """How many bytes of lines are worked on before others have their turn: some 5 ms."""
-BATCH_BYTES: Final = 16 * 1024
-"""How many bytes of lines are worked on together, at least: some thirty lines."""
+BATCH_BYTES: Final = 32 * 1024
+"""How many bytes of lines are worked on together, at least: some sixty lines."""
 
 _Built = tuple[list[Entry], list[tuple[int, Decoded]]]
 _Item = TypeVar("_Item")

@@ -157,7 +157,11 @@ def test_counts_over_time_and_by_value(fill: Fill) -> None:
     assert [count for _, count in facets["audit.severity"]] == [3, 3]
     assert facets["source.ip"][0] == ("203.0.113.0", 1)
     assert facets["no.such.field"] == []
-    for name in ("event.reason", "http.request.id", "user_agent.original", "related.user", "audit.location", "ecs.version"):
+    seldom = reader.facets(Query(), ["user_agent.os.full", "log.offset", "ecs.version"], limit=2)
+    assert seldom["user_agent.os.full"] == [("macOS 10.15.7", 9)]
+    assert seldom["log.offset"] == [("0", 1), ("500", 1)]
+    assert seldom["ecs.version"] == [("9.0.0", 9)]
+    for name in ("event.reason", "http.request.id", "user_agent.original", "related.user", "audit.location"):
         with pytest.raises(QueryError, match=name):
             reader.facets(Query(), [name])
 

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -112,7 +113,7 @@ class EmbeddedReader:
             for field in fields:
                 if type_of(field):
                     counts[field].update({_shown(value, folds=is_folded(field)) for value in values(document, field)})
-        return {field: sorted(each.items(), key=lambda pair: (-pair[1], pair[0]))[:limit] for field, each in counts.items()}
+        return {field: sorted(each.items(), key=partial(_rank, type_of(field)))[:limit] for field, each in counts.items()}
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
         """What an actor (by ``user.id``) did in an organisation, newest first."""
@@ -236,6 +237,12 @@ def _select(
 
 def _one(name: SegmentName, sql: str) -> tuple[Any, ...] | None:
     return next(_select(name, sql, (), None), None)
+
+
+def _rank(kind: str | None, pair: tuple[str, int]) -> tuple[int, int, str]:
+    """Where a value stands among those of its field: the most frequent first, then numbers by what they say, and texts."""
+    value, count = pair
+    return -count, int(value) if kind == "long" and value.removeprefix("-").isdecimal() else 0, value
 
 
 def _shown(value: Any, *, folds: bool) -> str:

@@ -24,7 +24,7 @@ from auditship.errors import ConfigurationError
 from indexer.document import Entry
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
-from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, packed_id, row_of
+from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, packed_ids, rows_of
 from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
 from indexer.store.embedded.segment import SegmentName, codec_of, minute_of, open_to_read, open_to_write, segments
 
@@ -206,7 +206,7 @@ def _settle(future: asyncio.Future[_Verdicts | Unavailable], result: _Verdicts |
 def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Codec) -> Iterable[int]:
     """Inserts entries in a transaction; returns the places of those that were new."""
     first = 1 + (connection.execute("SELECT max(number) FROM document").fetchone()[0] or 0)
-    made = [row_of(number, entry, codec.compress) for number, entry in enumerate(entries, first)]
+    made = rows_of(first, entries, codec.compress)
     connection.execute("SAVEPOINT fast")
     try:
         connection.executemany(INSERT, [each.row for each in made])
@@ -246,7 +246,7 @@ def _held(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[str]:
     has_rejected = connection.execute("SELECT 1 FROM document WHERE id < ? LIMIT 1", (_EVENT_ID_MIN,)).fetchone()
     wanted = {
         identity: entry.id
-        for entry, identity in ((entry, packed_id(entry.id)) for entry in entries)
+        for entry, identity in zip(entries, packed_ids(entry.id for entry in entries), strict=True)
         if (has_rejected if identity < _EVENT_ID_MIN else low is not None and low <= identity <= high)
     }
     found: set[str] = set()
