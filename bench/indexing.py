@@ -1,6 +1,7 @@
 """The indexer alone: blocks made beforehand, posted one after another to the real server.
 
-Into a store that discards: ``indexer_events_per_cpu_s``, ``indexer_rss_mib``. Into the embedded store:
+Into a store that discards: ``indexer_events_per_cpu_s``, ``indexer_rss_mib``; with all enrichment, without telling unusual
+locations, and without any location, in turn, so that it can be seen what these cost. Into the embedded store:
 ``embedded_events_per_cpu_s``, durable and deduplicated. Each is the median of some rounds, with a new server in each.
 """
 
@@ -23,6 +24,11 @@ from auditship.block import PATH, BlockHeader
 from indexer.enrich import demo_database
 
 BLOCK_BYTES = 1 << 20
+ENRICHMENTS = {
+    "all": 'city_database = "{city}"',
+    "without unusual locations": 'city_database = "{city}"\nunusual_location = false',
+    "without locations": "",
+}
 
 
 def blocks(path: Path, *, agent: str = "bench", block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[BlockHeader, bytes]]:
@@ -62,13 +68,12 @@ class Round(NamedTuple):
         return self.lines / self.cpu_s
 
 
-def measure(path: Path, *, discard: bool, city: str | None) -> Round:
-    """Posts a file's blocks to a new server."""
+def measure(path: Path, *, discard: bool, enrichment: str) -> Round:
+    """Posts a file's blocks to a new server; ``enrichment``: that section of its configuration."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         config = folder / "indexer.toml"
-        enrichment = f'[enrichment]\ncity_database = "{city}"\n' if city else ""
-        config.write_text(f'listen = "127.0.0.1:{port}"\n[store]\npath = "store"\n{enrichment}')
+        config.write_text(f'listen = "127.0.0.1:{port}"\n[store]\npath = "store"\n[enrichment]\n{enrichment}\n')
         command = (
             ["bench/discard.py", str(port), str(config)]
             if discard
@@ -92,7 +97,7 @@ def measure(path: Path, *, discard: bool, city: str | None) -> Round:
     return Round(lines, used, took, usage.rss_mib)
 
 
-def tell(rounds: Sequence[Round], *, discard: bool) -> None:
+def tell(rounds: Sequence[Round], *, discard: bool, enrichment: str) -> None:
     """The figures of some rounds."""
     values = sorted(each.per_cpu_s for each in rounds)
     figure(
@@ -100,13 +105,14 @@ def tell(rounds: Sequence[Round], *, discard: bool) -> None:
         statistics.median(values),
         "1/s",
         events=rounds[0].lines,
+        enrichment=enrichment,
         rounds=len(rounds),
         least=round(values[0]),
         most=round(values[-1]),
         wall_events_per_s=round(statistics.median(each.lines / each.took_s for each in rounds)),
     )
     rss_mib = max(each.rss_mib for each in rounds)
-    figure("indexer_rss_mib", rss_mib, "MiB", store="discard" if discard else "embedded")
+    figure("indexer_rss_mib", rss_mib, "MiB", store="discard" if discard else "embedded", enrichment=enrichment)
 
 
 if __name__ == "__main__":
@@ -116,7 +122,13 @@ if __name__ == "__main__":
     parser.add_argument("--embedded", action="store_true", help="into the embedded store")
     parser.add_argument("--city-database", default=str(demo_database.path()))
     arguments = parser.parse_args()
+    names = ["all"] if arguments.embedded else list(ENRICHMENTS)
+    found: dict[str, list[Round]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         log, discard = log_file(Path(folder), arguments.lines), not arguments.embedded
-        found = [measure(log, discard=discard, city=arguments.city_database) for _ in range(arguments.rounds)]
-    tell(found, discard=discard)
+        for _ in range(arguments.rounds):
+            for name in names:
+                section = ENRICHMENTS[name].format(city=arguments.city_database)
+                found[name].append(measure(log, discard=discard, enrichment=section))
+    for name in names:
+        tell(found[name], discard=discard, enrichment=name)
