@@ -16,7 +16,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -62,9 +61,7 @@ def machine() -> Iterable[str]:
     processor = models[0] if models else platform.machine()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield f"{os.cpu_count()} cores of {processor}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
-    optimised = "" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else " (a plain build)"
-    python = f"Python {platform.python_version()}{optimised}"
-    yield f"auditship {version('auditship')}, {python}, SQLite {sqlite3.sqlite_version}"
+    yield f"auditship {version('auditship')}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     yield ", ".join(f"{name} {version(name)}" for name in LIBRARIES) + f", zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
     yield f"{datetime.now(UTC):%Y-%m-%d}, seed {SEED}"
 
