@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from auditship.cli import COMMANDS
 from auditship.settings import load
+from indexer.alerts.settings import AlertsSettings, CommandSettings
 from indexer.commands.token import token
 from indexer.settings import IndexerSettings
 
@@ -37,7 +38,7 @@ def three() -> dict[str, Any]:
 
 def test_everything_that_is_named_is_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert {"elasticsearch", "kibana", "setup", "indexer", "rules", "agent", "web", "cli", "api"} <= services.keys()
+    assert {"elasticsearch", "kibana", "setup", "indexer", "rules", "alerts", "agent", "web", "cli", "api"} <= services.keys()
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
             assert needed in services, (name, needed)
@@ -54,12 +55,12 @@ def test_commands_are_ours_and_known(compose: dict[str, Any]) -> None:
         service for service in compose["services"].values() if service["image"] == "auditship" and "entrypoint" not in service
     ]
     called = {service["command"][0] for service in ours}
-    assert called == {"setup", "indexer", "rules", "agent"} <= COMMANDS.keys()
+    assert called == {"setup", "indexer", "rules", "alerts", "agent"} <= COMMANDS.keys()
 
 
 def test_services_of_ours_have_no_rights(compose: dict[str, Any]) -> None:
     ours = [service for service in compose["services"].values() if service.get("image") == "auditship"]
-    assert len(ours) == 8
+    assert len(ours) == 9
     for service in ours:
         assert service["cap_drop"] == ["ALL"]
         assert service["read_only"] is True
@@ -142,6 +143,20 @@ def test_the_detections_begin_where_they_were_and_can_be_asked_how_they_are(
     assert f'"http://{settings.metrics_listen}/readyz"' in service["healthcheck"]["test"][-1]
     assert settings.cursor_file is None
     assert "detections:/var/lib/auditship" in service["volumes"], "the cursor's folder, where none is named"
+
+
+def test_people_are_told_through_a_file_until_there_is_another_channel(compose: dict[str, Any], tmp_path: Path) -> None:
+    service, text = compose["services"]["alerts"], compose["configs"]["alerts"]["content"]
+    assert service["command"] == ["alerts", "--config", service["configs"][0]["target"]]
+    (tmp_path / "alerts.toml").write_text(text.replace("/var/lib/auditship", str(tmp_path)))
+    settings = load(AlertsSettings, tmp_path / "alerts.toml")
+    assert f'"http://{settings.metrics_listen}/readyz"' in service["healthcheck"]["test"][-1]
+    assert f"alerts:{tomllib.loads(text)['state_dir']}" in service["volumes"]
+    (channel,) = settings.channel
+    assert isinstance(channel, CommandSettings)
+    for message in ('{"n":1}', '{"n":2}'):
+        subprocess.run(channel.command, input=message, text=True, check=True, timeout=10)
+    assert (tmp_path / "alerts.ndjson").read_text() == '{"n":1}\n{"n":2}\n'
 
 
 def test_the_agent_watches_what_the_gateways_write(compose: dict[str, Any]) -> None:
