@@ -154,7 +154,7 @@ def test_people_are_told_through_a_file_until_there_is_another_channel(compose: 
     assert f"alerts:{tomllib.loads(text)['state_dir']}" in service["volumes"]
     (channel,) = settings.channel
     assert isinstance(channel, CommandSettings)
-    for message in ('{"n":1}', '{"n":2}'):
+    for message in ('{"n":1}\n', '{"n":2}\n'):
         subprocess.run(channel.command, input=message, text=True, check=True, timeout=10)
     assert (tmp_path / "alerts.ndjson").read_text() == '{"n":1}\n{"n":2}\n'
 
