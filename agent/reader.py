@@ -301,11 +301,17 @@ class Reader:
 
     def _scan(self, now: float) -> None:
         """Looks through the globs: finds new files, and what has become of those known."""
+        new_s = 0.0
         found, troubles = self._discovery.look()
         for trouble in troubles:
             self._report.trouble(trouble.path, trouble.reason)
         for key, each in found.items():
-            self._look_at(key, each, now)
+            if key in self._catalogue.streams or key in self._catalogue.unborn:
+                self._look_at(key, each, now)
+            else:
+                began = self._clock()
+                self._discover(each, now)
+                new_s += self._clock() - began
         hidden = tuple(trouble.path for trouble in troubles)
         for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
             if not stream.path.startswith(hidden):  # what could not be looked at is not gone
@@ -320,7 +326,8 @@ class Reader:
         self._has_scanned = True
         self._watch(self._discovery.directories)
         ended = self._clock()
-        self._scan_at = ended + max(self._settings.scan_interval_s, (ended - now) / SCAN_COST_MAX)
+        look_s = ended - now - new_s  # a new file is new once: what it took says nothing of the next look
+        self._scan_at = ended + max(self._settings.scan_interval_s, look_s / SCAN_COST_MAX)
         self._scan_not_before = ended + (ended - now) / WOKEN_SCAN_COST_MAX
 
     def _tell_missing(self, record: Record) -> None:
@@ -341,9 +348,11 @@ class Reader:
             if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
                 stream.changed_ns = found.changed_ns
                 self._grew(stream, found.size, now)
-        elif key in self._catalogue.unborn:
+        else:
             self._catalogue.unborn[key].found = found
-        elif (stream := self._catalogue.discover(found)) is not None:
+
+    def _discover(self, found: Found, now: float) -> None:
+        if (stream := self._catalogue.discover(found)) is not None:
             self._born(stream, now)
 
     def _bear(self, unborn: Unborn, now: float) -> bool:

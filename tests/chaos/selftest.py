@@ -69,8 +69,8 @@ BUGS = (
     Bug(
         "ids do not depend on the line",
         "indexer/build.py",
-        'hasher.update(offset.to_bytes(8, "big") + digest)',
-        'hasher.update(offset.to_bytes(8, "big"))',
+        'each.update(offset.to_bytes(8, "big") + digest)',
+        'each.update(offset.to_bytes(8, "big"))',
     ),
     Bug(
         "failures of single items in a bulk answer are passed over",

@@ -82,7 +82,7 @@ def test_the_second_create_of_an_id_is_a_duplicate_and_changes_nothing(
     [
         ({"source": {"ip": "not-an-address"}}, "not-an-address"),
         ({"@timestamp": "the day before"}, "@timestamp"),
-        ({"event": {"sequence": {"object": 1}}}, "event.sequence"),
+        ({"event": {"severity": {"object": 1}}}, "event.severity"),
         ({"organization": "a text, where an object is due"}, "organization"),
         ({"audit": {"extra": {"k" * 40_000: "v"}}}, "immense"),
         ({"audit": {"extra": {"nul\0key": "v"}}}, "reserved character"),
