@@ -22,16 +22,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from luqum import tree
-from luqum.exceptions import ParseError
-from luqum.thread import parse
 
 from indexer.enrich.clues import MASKED, addresses, emails, secrets
 from indexer.enrich.clues import network as network_of
 from indexer.enrich.hidden import Hidden
 from indexer.enrich.names import Choice, Names
 from indexer.enrich.privacy import SECRETS, Keyed, Privacy
+from indexer.store.contract import QueryError
 from indexer.store.fields import EXTRA, type_of
-from indexer.store.query import TEXT_MAX, runs, unescaped
+from indexer.store.query import runs, tree_of, unescaped
 
 ORGANIZATIONS_MAX: Final = 5
 """Whose pseudonyms a value may become at once; of more it becomes that of auditship's own."""
@@ -257,13 +256,12 @@ def _choice_of(privacy: Privacy, names: Names, path: str) -> Choice:
 
 def _parsed(text: Any) -> tree.Item | None:
     """A query's tree; none for what is none."""
-    if not isinstance(text, str) or not text.strip() or len(text) > TEXT_MAX:
+    if not isinstance(text, str) or not text.strip():
         return None
     try:
-        found: tree.Item = parse(text)
-    except (ParseError, RecursionError):
+        return tree_of(text)
+    except QueryError:
         return None
-    return found
 
 
 def _organizations(item: tree.Item) -> Iterator[str]:

@@ -74,17 +74,31 @@ def parse(text: str) -> Node:
     """
     if not text.strip():
         return Bool()
+    try:
+        return _Reading().read(tree_of(text), None)
+    except RecursionError as error:
+        raise _not_understood(str(error)) from None
+
+
+def tree_of(text: str) -> tree.Item:
+    """A query as the library has it.
+
+    Raises:
+        QueryError: it is none.
+    """
     if len(text) > TEXT_MAX:
         raise QueryError(f"the query is longer than {TEXT_MAX} characters")
     try:
-        parsed = parse_lucene(text)
-        nodes = _Reading()
-        return nodes.read(parsed, None)
+        found: tree.Item = parse_lucene(text)
     except (ParseError, RecursionError) as error:
-        message = str(error).replace("Syntax error in input : ", "")
-        raise QueryError(
-            f"the query cannot be understood: {message}", "Close quotes and parentheses; put \\ before : ( ) [ ]."
-        ) from None
+        raise _not_understood(str(error).replace("Syntax error in input : ", "")) from None
+    except ArithmeticError:  # of the library's decimal numbers
+        raise _not_understood("behind ^ and ~ stands a number") from None
+    return found
+
+
+def _not_understood(why: str) -> QueryError:
+    return QueryError(f"the query cannot be understood: {why}", "Close quotes and parentheses; put \\ before : ( ) [ ].")
 
 
 class _Reading:

@@ -63,7 +63,7 @@ def test_finds_by_what_people_write(fill: Fill, text: str, expected: set[int]) -
     assert found == expected
 
 
-@pytest.mark.parametrize("text", ["a AND", "(", 'user.name:"x', "event.severity:[1 TO"])
+@pytest.mark.parametrize("text", ["a AND", "(", 'user.name:"x', "event.severity:[1 TO", "ada^."])
 def test_a_query_that_cannot_be_understood_is_told(fill: Fill, text: str) -> None:
     reader = fill([entry(0)])
     with pytest.raises(QueryError, match="query"):
