@@ -18,7 +18,7 @@ import os
 import queue
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Final, NamedTuple
 
@@ -301,17 +301,10 @@ class Reader:
 
     def _scan(self, now: float) -> None:
         """Looks through the globs: finds new files, and what has become of those known."""
-        new_s = 0.0
         found, troubles = self._discovery.look()
         for trouble in troubles:
             self._report.trouble(trouble.path, trouble.reason)
-        for key, each in found.items():
-            if key in self._catalogue.streams or key in self._catalogue.unborn:
-                self._look_at(key, each, now)
-            else:
-                began = self._clock()
-                self._discover(each, now)
-                new_s += self._clock() - began
+        new_s = self._look_at_listed(found, now)
         hidden = tuple(trouble.path for trouble in troubles)
         for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
             if not stream.path.startswith(hidden):  # what could not be looked at is not gone
@@ -339,21 +332,29 @@ class Reader:
         else:
             self._report.trouble(path, f"gone while nobody looked; all that was seen of it, {start} bytes, had been shipped")
 
-    def _look_at(self, key: tuple[int, int], found: Found, now: float) -> None:
-        if (stream := self._catalogue.streams.get(key)) is not None:
-            if stream.path != found.path:
-                stream.path = found.path
-                self._catalogue.records.touch(stream)
-            stream.listed, stream.ending = True, False
-            if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
-                stream.changed_ns = found.changed_ns
-                self._grew(stream, found.size, now)
-        else:
-            self._catalogue.unborn[key].found = found
+    def _look_at_listed(self, found: Mapping[tuple[int, int], Found], now: float) -> float:
+        """The files that the globs name; returns the seconds that those took which are new."""
+        new_s = 0.0
+        for key, each in found.items():
+            if (stream := self._catalogue.streams.get(key)) is not None:
+                self._look_at(stream, each, now)
+            elif key in self._catalogue.unborn:
+                self._catalogue.unborn[key].found = each
+            else:
+                began = self._clock()
+                if (stream := self._catalogue.discover(each)) is not None:
+                    self._born(stream, now)
+                new_s += self._clock() - began
+        return new_s
 
-    def _discover(self, found: Found, now: float) -> None:
-        if (stream := self._catalogue.discover(found)) is not None:
-            self._born(stream, now)
+    def _look_at(self, stream: Stream, found: Found, now: float) -> None:
+        if stream.path != found.path:
+            stream.path = found.path
+            self._catalogue.records.touch(stream)
+        stream.listed, stream.ending = True, False
+        if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
+            stream.changed_ns = found.changed_ns
+            self._grew(stream, found.size, now)
 
     def _bear(self, unborn: Unborn, now: float) -> bool:
         """Whether a file without a first line has one now."""

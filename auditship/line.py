@@ -225,8 +225,8 @@ class Familiar:
                     self._learn(name)
 
     def decode(self, raw: bytes) -> tuple[Line, bytes] | None:
-        """A line and its extra fields; nothing if there are others, if none is familiar yet, or if it is no event."""
-        found = self.decode_all((raw,))
+        """A line and its extra fields; nothing if there are others, if no field is familiar yet, or if it is no event."""
+        found = self.decode_all((raw,)) if self._names else None
         return (found[0][0], found[1][0]) if found else None
 
     def decode_all(self, raws: Sequence[bytes]) -> tuple[list[Line], list[bytes]] | None:

@@ -438,7 +438,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
 
 def _parts(block: Block, decoded: Decoded, line: Line) -> _Parts:
     """Those of a line of which something may have been taken off, or hidden in it."""
-    moment, time_ms = _moment(line.timestamp)
+    (moment,), (time_ms,) = _moments([line.timestamp])
     digest = sha256(decoded.raw).digest()
     (identity,) = _identities([time_ms], block.hasher, [decoded.offset], [digest])
     original, told, resource = orjson.dumps(decoded.text.decode()), _hash(decoded, digest), _encode(line.resource)
@@ -474,24 +474,20 @@ def _identities(times: Iterable[int], hasher: hashlib.blake2b, offsets: Iterable
 
 
 def _moments(timestamps: Sequence[datetime | int]) -> tuple[Sequence[datetime], Sequence[int]]:
-    """What :func:`_moment` makes of each; nearly all are in UTC as they stand."""
+    """Timestamps in UTC, as nearly all are as they stand, and as epoch milliseconds."""
     if [getattr(timestamp, "tzinfo", None) for timestamp in timestamps].count(UTC) == len(timestamps):
         moments = cast("Sequence[datetime]", timestamps)
-        since = [moment - EPOCH for moment in moments]
-        return moments, [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
-    pairs = [_moment(timestamp) for timestamp in timestamps]
-    return [moment for moment, _ in pairs], [time_ms for _, time_ms in pairs]
+    else:
+        moments = [_in_utc(timestamp) for timestamp in timestamps]
+    since = [moment - EPOCH for moment in moments]
+    return moments, [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
 
 
-def _moment(timestamp: datetime | int) -> tuple[datetime, int]:
-    """A timestamp in UTC, and as epoch milliseconds."""
+def _in_utc(timestamp: datetime | int) -> datetime:
     try:
         if isinstance(timestamp, int):
-            return EPOCH + timedelta(milliseconds=timestamp), timestamp
-        since = timestamp - EPOCH
-        return timestamp if timestamp.tzinfo is UTC else timestamp.astimezone(UTC), (
-            since.days * 86_400 + since.seconds
-        ) * 1000 + since.microseconds // 1000
+            return EPOCH + timedelta(milliseconds=timestamp)
+        return timestamp.astimezone(UTC)
     except OverflowError:
         raise LineError("before the year 1 or after the year 9999 in UTC", "/timestamp") from None
 

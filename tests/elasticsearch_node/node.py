@@ -26,8 +26,8 @@ STOP_TIMEOUT_S = 20.0
 
 # Chosen by timing: the first compiler tier only boots fastest, and untouched heap pages cost no memory.
 BOOTS_FAST = "-Xms256m\n-XX:+UseSerialGC\n-XX:TieredStopAtLevel=1"
-# What the server is shipped with: code of the first tier alone needs more than twice the CPU for the same documents, and a heap
-# that has to grow a tenth more. Compiler threads stay, so that what they have used can be read at any time.
+# What the server is shipped with, its whole heap from the beginning included: code of the first tier alone needs more than
+# twice the CPU for the same documents. Compiler threads stay, so that what they have used can be read at any time.
 AS_SHIPPED = "-Xms{heap}\n-XX:+UseG1GC\n-XX:-UseDynamicNumberOfCompilerThreads"
 JVM_OPTIONS = """-Xmx{heap}
 {jvm}

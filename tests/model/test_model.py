@@ -54,6 +54,27 @@ def test_a_file_that_is_cut_off_after_it_has_lost_its_name_ends_nothing(after: b
     assert world.cluster.stored[after] == bool(after)
 
 
+def test_what_it_takes_to_meet_new_files_does_not_put_off_the_next_look() -> None:
+    world = World(random.Random(1))
+    open_log = world.machine.open_log
+
+    def slowly(path: str) -> int:
+        world.pass_time(1)
+        return open_log(path)
+
+    names = [f"{number}.log" for number in range(8)]
+    for name in names:
+        world.write(name, 1)
+    world.machine.open_log = slowly  # type: ignore[method-assign]
+    world.heal()
+    world.machine.open_log = open_log  # type: ignore[method-assign]
+    assert sum(stream.file is None for stream in world.reader.streams()) >= 2, "there are more files than may be open"
+    for name in names:
+        world.write(name, 1)
+    world.heal()
+    assert world.cluster.stored == world.written
+
+
 def test_a_seed_repeats_itself() -> None:
     assert run(7).summary() == run(7).summary()
 
