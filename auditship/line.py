@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -136,19 +136,16 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
     return _decode_with_extra(raw)
 
 
-def decode_all(raws: Sequence[bytes]) -> tuple[list[Line], list[bytes]] | None:
-    """What :func:`decode` makes of each line, for less; nothing if any of them is no event.
+def decode_all(raws: Sequence[bytes]) -> tuple[Sequence[Line], Sequence[bytes]]:
+    """What :func:`decode` makes of each line, for less: the lines, and their extra fields.
 
-    Returns:
-        The lines, and their extra fields.
+    Raises:
+        LineError: there is one among them that is no event.
     """
     if found := _familiar.decode_all(raws):
         return found
-    try:
-        pairs = [decode(raw) for raw in raws]
-    except LineError:
-        return None
-    return [line for line, _ in pairs], [extra for _, extra in pairs]
+    lines, extras = zip(*map(decode, raws), strict=True)
+    return lines, extras
 
 
 def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
@@ -180,8 +177,8 @@ class _Way(Struct, frozen=True):
     """How to decode a line that may have any of the familiar fields."""
 
     decode: Callable[[bytes], Any]
-    values: Callable[[Line], tuple[Raw, ...]]
-    """Those of the familiar fields, by name."""
+    values: tuple[Callable[[Line], Raw], ...]
+    """Each of the familiar fields, by name."""
     absent: tuple[Raw, ...]
     """What they are in a line that has none."""
     names: tuple[bytes, ...]
@@ -211,7 +208,7 @@ class Familiar:
         self.learnt = 0
         self._met: Counter[str] = Counter()
         self._names: list[str] = []
-        self._way = _Way(_known.decode, _getter(()), (), ())
+        self._way = _Way(_known.decode, (), (), ())
         """Replaced as one."""
 
     def meet(self, extra: Iterable[str]) -> None:
@@ -236,8 +233,11 @@ class Familiar:
             lines = [*map(way.decode, raws)]
         except (DecodeError, RecursionError, UnicodeDecodeError):
             return None
+        if not way.names:
+            return lines, [b""] * len(lines)
         absent = way.absent
-        return lines, [b"" if (values := way.values(line)) == absent else way.present(values) for line in lines]
+        extras = zip(*(map(value, lines) for value in way.values), strict=True)
+        return lines, [b"" if values == absent else way.present(values) for values in extras]
 
     def _learn(self, name: str) -> None:
         self.learnt += 1
@@ -254,18 +254,10 @@ class Familiar:
         )
         self._way = _Way(
             decode=Decoder(kind).decode,
-            values=_getter(names),
+            values=tuple(attrgetter(field) for field in names),
             absent=(_ABSENT,) * len(names),
             names=tuple(encode(name) + b":" for name in names.values()),
         )
-
-
-def _getter(names: Collection[str]) -> Callable[[Line], tuple[Raw, ...]]:
-    """Tells a line's attributes of these names."""
-    if not names:
-        return lambda line: ()  # noqa: ARG005
-    get: Callable[[Line], Any] = attrgetter(*names)
-    return get if len(names) > 1 else lambda line: (get(line),)
 
 
 _ABSENT: Final = Raw(b"")

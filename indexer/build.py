@@ -11,11 +11,12 @@ import base64
 import hashlib
 import logging
 from binascii import b2a_base64, hexlify
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import sub
 from typing import Final, NamedTuple, cast
 
 import orjson
@@ -35,7 +36,7 @@ from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Masks
 from indexer.enrich.severity import Judgement, Severities
-from indexer.watch import Unread, Watch
+from indexer.watch import Watch
 
 _ID_TIME_MAX: Final = 2**48 - 1
 _BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
@@ -125,7 +126,7 @@ class _Origin(NamedTuple):
     person: tuple[str, str] | None
     """Of a person: the organisation's id and the user's. None of tokens and services."""
     whence: Origin | None
-    """What is known of the address, as far as habits go."""
+    """What is known of a person's address, as far as habits go."""
     front: bytes
     """``audit.actor`` and ``audit.location``, to the name of ``audit.resource``."""
     rest: bytes
@@ -134,9 +135,21 @@ class _Origin(NamedTuple):
     label: Label
 
 
-_Parts = tuple[int, bytes, bytes, bytes, bytes, bytes, bytes, _Origin | None, _Pieces | None]
-"""What a line comes to: its time in epoch milliseconds and as JSON, its id, itself as JSON, its hash, its offset, its resource;
-and of what it shares with others, what was met before."""
+class _Given(NamedTuple):
+    """Valid lines of a block, in columns: what is known of each before it is enriched."""
+
+    lines: Sequence[Line]
+    extras: Sequence[bytes]
+    offsets: Sequence[int]
+    originals: Sequence[bytes]
+    """The lines themselves, as JSON."""
+    digests: Sequence[bytes]
+    """SHA-256 of each as it stood in the block: what identity is made of."""
+    hashes: Sequence[bytes]
+    """``event.hash``, in hexadecimal."""
+    tags: list[tuple[str, ...]]
+    plain: Sequence[tuple[Line, bytes]]
+    """Each with its extra fields before anything was hidden: to be judged by, never to be stored."""
 
 
 class Builder:
@@ -169,7 +182,9 @@ class Builder:
         """The entry of a line that is not to be an event, as it was decoded."""
         return reject(block, decoded if self._masks is None else self._masks(decoded, block.organizations), error)
 
-    def take(self, block: Block, offset: int, texts: Sequence[bytes], watch: Watch | None = None) -> list[Entry]:
+    def take(
+        self, block: Block, offset: int, texts: Sequence[bytes], watch: Watch | None = None
+    ) -> tuple[list[Entry], Sequence[int]]:
         """What :meth:`build` makes of lines that follow each other, of which nothing had to be taken off, for less.
 
         One kind of work at a time is done for all of them: the processor has then what it needs for it at hand. So there
@@ -182,63 +197,23 @@ class Builder:
             watch: tells what is unusual about their location.
 
         Returns:
-            An entry for each; :data:`LATER` where the watch has to look the actor up first.
+            An entry for each, and where in this list :data:`LATER` stands, since the watch has to look the actor up first.
         """
-        offsets = list(accumulate([len(text) + 1 for text in texts], initial=offset))[:-1]
-        if self._masks is None and (found := decode_all(texts)):
-            with suppress(LineError):
-                return self._together(block, offsets, texts, *found, watch)
-        return [self._alone(block, *each, watch) for each in zip(offsets, texts, strict=True)]
-
-    def _together(  # noqa: PLR0917 - names would cost, for every line
-        self,
-        block: Block,
-        offsets: Sequence[int],
-        texts: Sequence[bytes],
-        lines: Sequence[Line],
-        extras: Sequence[bytes],
-        watch: Watch | None,
-    ) -> list[Entry]:
-        """The entries of valid lines.
-
-        Raises:
-            LineError: there is one among them that cannot be a document; nothing was judged yet.
-        """
-        digests = [hashed.digest() for hashed in map(sha256, texts)]
-        originals = [orjson.dumps(text.decode()) for text in texts]
-        moments, times = _moments([line.timestamp for line in lines])
-        resources = [_encode(line.resource) for line in lines]
-        identities = _identities(times, block.hasher, offsets, digests)
-        origins = map(self._origins.get, [(line.organization, line.actor, line.user_agent, line.ip) for line in lines])
-        pieces = map(block.pieces.get, [(line.action, line.status, line.resource.type) for line in lines])
-        made = zip(
-            times, map(_encode, moments), identities, originals, map(hexlify, digests), map(b"%d".__mod__, offsets), resources,
-            origins, pieces, strict=True,
-        )  # fmt: skip
-        entries: list[Entry] = []
-        add, document = entries.append, self._document
-        for line, extra, parts in zip(lines, extras, made, strict=True):
-            try:
-                add(document(block, line, extra, parts, watch))
-            except Unread:
-                add(LATER)
-            except Exception:  # noqa: BLE001 - the long way tells what it is
-                at = len(entries)
-                add(self._alone(block, offsets[at], texts[at], watch))
-        return entries
-
-    def _alone(self, block: Block, offset: int, text: bytes, watch: Watch | None) -> Entry:
-        """The entry of one line."""
-        try:
-            return self.build(block, decode_line(offset, text), watch)
-        except Unread:
-            return LATER
+        if self._masks is None:
+            with suppress(Exception):  # nothing is stored yet; what it is, and of which line, is told below
+                return self._documents(block, _given(offset, texts), watch)
+            if len(texts) > 1:  # halves, until what is at fault stands alone
+                middle = len(texts) // 2
+                entries, waiting = self.take(block, offset, texts[:middle], watch)
+                more, later = self.take(block, offset + middle + sum(map(len, texts[:middle])), texts[middle:], watch)
+                return entries + more, [*waiting, *(middle + at for at in later)]
+        entries = [self.build(block, decode_line(*each), watch) for each in zip(_offsets(offset, texts), texts, strict=True)]
+        return entries, [at for at, entry in enumerate(entries) if entry is LATER]
 
     def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
         """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
 
-        Raises:
-            Unread: the watch has to look its actor up first.
+        :data:`LATER` if the watch has to look the line's actor up first.
         """
         if self._masks is not None:
             decoded = self._masks(decoded, block.organizations)
@@ -246,74 +221,90 @@ class Builder:
             assert decoded.error is not None
             return reject(block, decoded, decoded.error)
         try:
-            return self._document(block, decoded.line, decoded.extra, _parts(block, decoded, decoded.line), watch, decoded)
-        except Unread:
-            raise
+            return self._documents(block, _given_one(decoded, decoded.line), watch)[0][0]
         except LineError as error:
             return reject(block, decoded, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the line is kept and those behind it go on
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _document(  # noqa: PLR0917 - names would cost, for every line
-        self, block: Block, line: Line, extra: bytes, parts: _Parts, watch: Watch | None, more: Decoded | None = None
-    ) -> Entry:
-        """The document, spliced: what was seen before comes as ready JSON, everything else was encoded.
+    def _documents(self, block: Block, given: _Given, watch: Watch | None) -> tuple[list[Entry], Sequence[int]]:
+        """The documents, spliced: what was seen before comes as ready JSON, everything else was encoded.
 
-        ``more`` is given where something was taken off the line, or may be hidden in it.
+        Raises:
+            LineError: there is a line among them that cannot be a document.
         """
-        time_ms, moment, identity, original, told, number, resource, origin, pieces = parts
-        if block.organizations and line.organization.id not in block.organizations:
+        lines = given.lines
+        if block.organizations and not block.organizations.issuperset([line.organization.id for line in lines]):
             raise LineError("the agent's token may not send for this organization", "/organization/id")
-        origin = origin or self._origin_of(line)
-        retention, person, whence, front, rest, _, _ = origin
-        pipeline = b""
-        if line.ci is not None:
-            front, pipeline = self._pipeline(line.ci, line, origin)
-        if pieces is None or line.reason:
-            pieces = self._pieces(block, line, extra, more)
-        tags: tuple[str, ...] = () if more is None else more.tags
-        if watch and person and whence:
-            found = watch.judge(person, whence, time_ms, succeeded=line.status == "success")
-            if found:
-                pieces, tags = self._unusual(block, line, extra, more, found), tags + found.tags
-        event, audit = pieces
-        body = [
-            b'{"@timestamp":', moment, b',"event":{"id":"', identity, block.event, original,
-            b',"hash":"', told, b'","sequence":', number, event, number, audit, front, resource,
-            b',"skew_ms":%d' % (block.ingested_ms - time_ms), pipeline,
-        ]  # fmt: skip
-        if line.changes:
-            body += b',"changes":', _encode(line.changes)
-        if extra:
-            body += b',"extra":', extra
-        body += block.origin, rest
-        if line.request_id:
-            body += b',"http":{"request":{"id":', _encode(line.request_id), b"}}"
-        if line.session_id:
-            body += b',"session":{"id":', _encode(line.session_id), b"}"
-        body.append(b',"tags":%b}' % _encode(tags) if tags else b"}")
-        return Entry(identity.decode(), time_ms, block.gateway, retention, b"".join(body))
+        moments, times = _moments([line.timestamp for line in lines])
+        origins = self._origins_of(lines)
+        fronts, pipelines = self._pipelines(lines, origins)
+        pieces = self._pieces(block, given)
+        retentions, people, whence, _, rests, _, _ = zip(*origins, strict=True)
+        later = []
+        for at, finding in watch.unusual(people, whence, times, [line.status for line in lines]) if watch else ():
+            if finding is None:
+                later.append(at)
+            else:
+                pieces[at] = self._unusual(block, lines[at], given.plain[at], finding)
+                given.tags[at] += finding.tags
+        events, audits = zip(*pieces, strict=True)
+        ids = _identities(times, block.hasher, given.offsets, given.digests)
+        numbers = _numbers(given.offsets)
+        bodies = map(b"".join, zip(
+            repeat(b'{"@timestamp":'), moments, repeat(b',"event":{"id":"'), map(str.encode, ids), repeat(block.event),
+            given.originals, repeat(b',"hash":"'), given.hashes, repeat(b'","sequence":'), numbers, events, numbers, audits,
+            fronts, [_encode(line.resource) for line in lines],
+            repeat(b',"skew_ms":'), _numbers([block.ingested_ms - time_ms for time_ms in times]), pipelines,
+            [b',"changes":' + _encode(line.changes) if line.changes else b"" for line in lines],
+            [b',"extra":' + extra if extra else b"" for extra in given.extras],
+            repeat(block.origin), rests,
+            [b',"http":{"request":{"id":' + _encode(line.request_id) + b"}}" if line.request_id else b"" for line in lines],
+            [b',"session":{"id":' + _encode(line.session_id) + b"}" if line.session_id else b"" for line in lines],
+            [b',"tags":' + _encode(tags) + b"}" if tags else b"}" for tags in given.tags],
+        ))  # fmt: skip
+        entries = [*map(Entry, ids, times, repeat(block.gateway), retentions, bodies)]
+        for at in later:
+            entries[at] = LATER
+        return entries, later
 
-    def _pieces(self, block: Block, line: Line, extra: bytes, more: Decoded | None) -> _Pieces:
-        """How bad it is; of most actions that is known, without a look at what else the line says."""
-        what = (line.action, line.status, line.resource.type)
-        if not line.reason and (kept := block.pieces.get(what)):
-            return kept
-        known = self._severities.known(line)
-        found = self._placed(block, known or self._judgement(line, extra, more), line)
-        if known and not line.reason:
-            block.pieces[what] = found
-        return found
+    def _origins_of(self, lines: Sequence[Line]) -> list[_Origin]:
+        """Who and from where; most were met before."""
+        who = [(line.organization, line.actor, line.user_agent, line.ip) for line in lines]
+        found = [*map(self._origins.get, who)]
+        for at, origin in enumerate(found):
+            if origin is None:
+                key, line = who[at], lines[at]
+                found[at] = self._origins.find(key) or self._origins.put(key, self._origin(line), _size(line))
+        return cast("list[_Origin]", found)
 
-    def _judgement(self, line: Line, extra: bytes, more: Decoded | None) -> Judgement:
-        plain = more.plain if more else None
-        return self._severities.judge(*(plain or (line, extra)))
+    def _pipelines(self, lines: Sequence[Line], origins: Sequence[_Origin]) -> tuple[list[bytes], list[bytes]]:
+        """``audit.actor`` and ``audit.location``, and ``audit.ci``: the event's own word counts before the user agent's."""
+        fronts, pipelines = [origin.front for origin in origins], [b""] * len(lines)
+        for at, ci in enumerate([line.ci for line in lines]):
+            if ci is not None:
+                origin = origins[at]
+                platform = self._platform(ci) or origin.label.platform
+                fronts[at] = _front(lines[at].actor, origin.label, origin.place, platform)
+                pipelines[at] = b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
+        return fronts, pipelines
 
-    def _unusual(self, block: Block, line: Line, extra: bytes, more: Decoded | None, found: Finding) -> _Pieces:
+    def _pieces(self, block: Block, given: _Given) -> list[_Pieces]:
+        """How bad they are; of most actions that is known, without a look at what else the line says."""
+        what = [(line.action, line.status, line.resource.type) for line in given.lines]
+        found = [*map(block.pieces.get, what)]
+        for at, line in enumerate(given.lines):
+            if found[at] is None or line.reason:
+                known = self._severities.known(line)
+                found[at] = placed = self._placed(block, known or self._severities.judge(*given.plain[at]), line)
+                if known and not line.reason:
+                    block.pieces[what[at]] = placed
+        return cast("list[_Pieces]", found)
+
+    def _unusual(self, block: Block, line: Line, plain: tuple[Line, bytes], found: Finding) -> _Pieces:
         """The pieces of an event whose location is unusual."""
-        plain = self._judgement(line, extra, more)
-        return self._placed(block, plain.at_least(found.least), line, found.reason)
+        return self._placed(block, self._severities.judge(*plain).at_least(found.least), line, found.reason)
 
     def _placed(self, block: Block, found: Judgement, line: Line, more: str = "") -> _Pieces:
         """A judgement as this block has it; ``event.reason`` has the gateway's, the judgement's, and ``more`` to say."""
@@ -323,16 +314,6 @@ class Builder:
         if line.reason or more:
             said = b',"reason":' + _encode("; ".join(filter(None, (line.reason, found.reason, more))))
         return judged.event + said + block.log, judged.level + block.audit + judged.audit
-
-    def _pipeline(self, ci: Ci, line: Line, origin: _Origin) -> tuple[bytes, bytes]:
-        """Where a pipeline ran, and ``audit.ci``: the event's own word counts before the user agent's."""
-        platform = self._platform(ci) or origin.label.platform
-        front = _front(line.actor, origin.label, origin.place, platform)
-        return front, b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
-
-    def _origin_of(self, line: Line) -> _Origin:
-        who = (line.organization, line.actor, line.user_agent, line.ip)
-        return self._origins.find(who) or self._origins.put(who, self._origin(line), _size(line))
 
     def _origin(self, line: Line) -> _Origin:
         """What is known of the line's actor, organisation, user agent and address."""
@@ -351,7 +332,7 @@ class Builder:
         return _Origin(
             retention=self._retention(organization.id),
             person=None if automated else (organization.id, actor.id),
-            whence=place.origin if place else None,
+            whence=place.origin if place and not automated else None,
             front=_front(actor, label, place, label.platform),
             rest=b'%b,"user":%b%b%b,"related":%b'
             % (
@@ -404,7 +385,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     text = decoded.text.decode("utf-8", "replace")
     exact = text.encode() == decoded.text
     digest = sha256(decoded.raw).digest()
-    identity = _identities([0], block.hasher, [decoded.offset], [digest])[0].decode()
+    identity = _identities([0], block.hasher, [decoded.offset], [digest])[0]
     document = Document(
         timestamp=EPOCH + timedelta(milliseconds=block.ingested_ms),
         event=Event(
@@ -436,18 +417,41 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     return Entry(identity, block.ingested_ms, REJECTED, "30d", _encode(document))
 
 
-def _parts(block: Block, decoded: Decoded, line: Line) -> _Parts:
-    """Those of a line of which something may have been taken off, or hidden in it."""
-    (moment,), (time_ms,) = _moments([line.timestamp])
-    digest = sha256(decoded.raw).digest()
-    (identity,) = _identities([time_ms], block.hasher, [decoded.offset], [digest])
-    original, told, resource = orjson.dumps(decoded.text.decode()), _hash(decoded, digest), _encode(line.resource)
-    return time_ms, _encode(moment), identity, original, told, b"%d" % decoded.offset, resource, None, None
+def _given(offset: int, texts: Sequence[bytes]) -> _Given:
+    """Lines of which nothing was taken off, and in which nothing is hidden.
+
+    Raises:
+        LineError: there is one among them that is no event.
+    """
+    lines, extras = decode_all(texts)
+    digests = [hashed.digest() for hashed in map(sha256, texts)]
+    return _Given(
+        lines,
+        extras,
+        _offsets(offset, texts),
+        [orjson.dumps(text.decode()) for text in texts],
+        digests,
+        [*map(hexlify, digests)],
+        [()] * len(lines),
+        [*zip(lines, extras, strict=True)],
+    )
+
+
+def _given_one(decoded: Decoded, line: Line) -> _Given:
+    """A line of which something may have been taken off, or hidden in it."""
+    digest, plain = sha256(decoded.raw).digest(), decoded.plain or (line, decoded.extra)
+    original, told = orjson.dumps(decoded.text.decode()), _hash(decoded, digest)
+    return _Given([line], [decoded.extra], [decoded.offset], [original], [digest], [told], [decoded.tags], [plain])
+
+
+def _offsets(first: int, texts: Sequence[bytes]) -> list[int]:
+    """Where lines begin that follow each other."""
+    return list(accumulate([len(text) + 1 for text in texts], initial=first))[:-1]
 
 
 def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:
     """``_id`` as :mod:`indexer.document` describes it: 22 characters."""
-    return _identities([time_ms], _hasher(stream), [offset], [sha256(raw).digest()])[0].decode()
+    return _identities([time_ms], _hasher(stream), [offset], [sha256(raw).digest()])[0]
 
 
 def _hash(decoded: Decoded, digest: bytes) -> bytes:
@@ -461,26 +465,33 @@ def _hasher(stream: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(stream, digest_size=10)
 
 
-def _identities(times: Iterable[int], hasher: hashlib.blake2b, offsets: Iterable[int], digests: Iterable[bytes]) -> list[bytes]:
+def _identities(times: Sequence[int], hasher: hashlib.blake2b, offsets: Sequence[int], digests: Sequence[bytes]) -> list[str]:
     """``_id``, of each line of a stream that has that SHA-256."""
-    found = []
+    if min(times) < 0 or max(times) > _ID_TIME_MAX:
+        times = [min(max(time_ms, 0), _ID_TIME_MAX) for time_ms in times]
+    parts: list[bytes] = []
     for time_ms, offset, digest in zip(times, offsets, digests, strict=True):
         each = hasher.copy()
         each.update(offset.to_bytes(8, "big") + digest)
-        when = time_ms if 0 <= time_ms <= _ID_TIME_MAX else 0 if time_ms < 0 else _ID_TIME_MAX
-        found.append(when.to_bytes(6, "big") + each.digest() + b"\0\0")
-    text = b2a_base64(b"".join(found)).translate(_BASE64URL)
-    return [text[at : at + 22] for at in range(0, 24 * len(found), 24)]  # of the zeros remain two characters
+        parts += time_ms.to_bytes(6, "big"), each.digest(), b"\0\0"
+    text = b2a_base64(b"".join(parts)).translate(_BASE64URL).decode()
+    return [text[at : at + 22] for at in range(0, 24 * len(times), 24)]  # of the zeros remain two characters
 
 
-def _moments(timestamps: Sequence[datetime | int]) -> tuple[Sequence[datetime], Sequence[int]]:
-    """Timestamps in UTC, as nearly all are as they stand, and as epoch milliseconds."""
+def _numbers(numbers: Sequence[int]) -> list[bytes]:
+    """Each as JSON."""
+    return _encode(numbers)[1:-1].split(b",")
+
+
+def _moments(timestamps: Sequence[datetime | int]) -> tuple[list[bytes], list[int]]:
+    """Timestamps in UTC, as nearly all are as they stand: as JSON, and as epoch milliseconds."""
     if [getattr(timestamp, "tzinfo", None) for timestamp in timestamps].count(UTC) == len(timestamps):
         moments = cast("Sequence[datetime]", timestamps)
     else:
         moments = [_in_utc(timestamp) for timestamp in timestamps]
-    since = [moment - EPOCH for moment in moments]
-    return moments, [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
+    since = map(sub, moments, repeat(EPOCH))
+    times = [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
+    return _encode(moments)[1:-1].split(b","), times
 
 
 def _in_utc(timestamp: datetime | int) -> datetime:

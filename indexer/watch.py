@@ -13,6 +13,7 @@ that, each of them tells. Events of whom the store cannot tell are tagged ``loca
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from indexer.enrich.habits import DAY_MS, UNCHECKED, Finding, Habit, Known, Origin
@@ -58,6 +59,33 @@ class Watch:
         self._is_read = False
         self._tags: Counter[str] = Counter()
 
+    def unusual(
+        self, people: Sequence[Person | None], origins: Sequence[Origin | None], times: Sequence[int], statuses: Sequence[str]
+    ) -> Iterator[tuple[int, Finding | None]]:
+        """Which of some events, by their places, are unusual, and what about them; nothing: the store has to be asked first.
+
+        ``origins``: of a person's event, if anything is known of it. Each event is judged when it is its turn.
+        """
+        known, latest_ms = self._habits.get, self._latest_ms
+        for at, (person, origin, time_ms, status) in enumerate(zip(people, origins, times, statuses, strict=True)):
+            if origin is None or person is None:
+                continue
+            habit = known(person)
+            if habit is not None and origin is habit.usual and habit.usual_ms <= time_ms <= latest_ms:  # most events by far
+                stay = habit.trail[-1]
+                if time_ms <= stay.last_ms or status != "success":
+                    continue
+                if time_ms <= stay.last_ms + GAP_MS:
+                    stay.last_ms = time_ms
+                    continue
+            try:
+                finding = self.judge(person, origin, time_ms, succeeded=status == "success")
+            except Unread:
+                yield at, None
+            else:
+                if finding is not None:
+                    yield at, finding
+
     def judge(self, person: Person, origin: Origin, time_ms: int, *, succeeded: bool) -> Finding | None:
         """What is unusual about an event of a person, if anything is.
 
@@ -67,13 +95,6 @@ class Watch:
         habit = self._habits.get(person)
         if habit is None:
             habit = self._begin(person)
-        if origin is habit.usual and habit.usual_ms <= time_ms <= self._latest_ms:  # most events by far
-            stay = habit.trail[-1]
-            if time_ms <= stay.last_ms or not succeeded:
-                return None
-            if time_ms <= stay.last_ms + GAP_MS:
-                stay.last_ms = time_ms
-                return None
         if time_ms <= self._latest_ms and habit.is_usual(origin, time_ms, succeeded):
             return None
         return self._decide(person, habit, origin, time_ms, succeeded=succeeded)
