@@ -25,7 +25,7 @@ lint: $(STAMP) ## formatter, linter and types
 	$(BIN)/mypy
 
 test: lint ## everything that is promised; ARGS="tests/unit -k line" for a part
-	$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/all.py)
 
 faults: $(STAMP) ## real processes under random faults; SEEDS=200, SEED=1234 for one again, ARGS="--elasticsearch"
 	@$(BIN)/python tests/chaos/run.py $(if $(SEED),--seed $(SEED) $(if $(SEEDS),--seeds $(SEEDS)),--seeds $(or $(SEEDS),500)) $(ARGS)

@@ -30,10 +30,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         programs = {" or ".join(mark.args) for item in left_out for mark in item.iter_markers("program")}
         config.stash[_LEFT_OUT] = f"{len(left_out)} tests, for want of {', '.join(sorted(programs))}"
     for item in items:
-        if "elasticsearch_server" in getattr(item, "fixturenames", ()):
+        if _uses_server(item):
             item.add_marker(pytest.mark.elasticsearch)
             if not installed():
                 item.add_marker(pytest.mark.timeout(FETCH_TIMEOUT_S))
+
+
+def _uses_server(item: pytest.Item) -> bool:
+    """By a fixture of its own, or as the one of both stores that it is run with."""
+    call = getattr(item, "callspec", None)
+    return "elasticsearch_server" in getattr(item, "fixturenames", ()) or bool(
+        call and call.params.get("store") == "elasticsearch"
+    )
 
 
 @pytest.fixture(scope="session")
