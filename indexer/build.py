@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from binascii import b2a_base64, hexlify
+from binascii import hexlify
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -36,10 +36,9 @@ from indexer.enrich.location import InvalidAddress, Place, Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Masks
 from indexer.enrich.severity import Judgement, Severities
+from indexer.identity import document_ids, hasher
 from indexer.watch import Watch
 
-_ID_TIME_MAX: Final = 2**48 - 1
-_BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
 ORIGINS_MAX: Final = 20_000
 """How many origins are remembered as ready JSON: some 1.5 KiB each."""
 JUDGEMENTS_MAX: Final = 10_000
@@ -100,7 +99,7 @@ class Block(Struct, frozen=True, gc=False):
             log=b'},"log":{"file":%b,"offset":' % file,
             audit=b'},"audit":{"gateway":%b,"stream":%b,' % (_encode(header.gateway), _encode(header.stream)),
             origin=b'},"agent":%b,"host":%b,"ecs":%b,"organization":' % (agent, host, bytes(ECS)),
-            hasher=_hasher(bytes.fromhex(header.stream)),
+            hasher=hasher(bytes.fromhex(header.stream)),
             pieces={},
             organizations=organizations,
         )
@@ -250,7 +249,7 @@ class Builder:
                 pieces[at] = self._unusual(block, lines[at], given.plain[at], finding)
                 given.tags[at] += finding.tags
         events, audits = zip(*pieces, strict=True)
-        ids = _identities(times, block.hasher, given.offsets, given.digests)
+        ids = document_ids(times, block.hasher, given.offsets, given.digests)
         numbers = _numbers(given.offsets)
         bodies = map(b"".join, zip(
             repeat(b'{"@timestamp":'), moments, repeat(b',"event":{"id":"'), map(str.encode, ids), repeat(block.event),
@@ -385,7 +384,7 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     text = decoded.text.decode("utf-8", "replace")
     exact = text.encode() == decoded.text
     digest = sha256(decoded.raw).digest()
-    identity = _identities([0], block.hasher, [decoded.offset], [digest])[0]
+    identity = document_ids([0], block.hasher, [decoded.offset], [digest])[0]
     document = Document(
         timestamp=EPOCH + timedelta(milliseconds=block.ingested_ms),
         event=Event(
@@ -449,33 +448,11 @@ def _offsets(first: int, texts: Sequence[bytes]) -> list[int]:
     return list(accumulate([len(text) + 1 for text in texts], initial=first))[:-1]
 
 
-def document_id(time_ms: int, stream: bytes, offset: int, raw: bytes) -> str:
-    """``_id`` as :mod:`indexer.document` describes it: 22 characters."""
-    return _identities([time_ms], _hasher(stream), [offset], [sha256(raw).digest()])[0]
-
-
 def _hash(decoded: Decoded, digest: bytes) -> bytes:
     """``event.hash``; ``digest`` is that of the line as it stood in the block."""
     if decoded.hash:
         return decoded.hash.encode()
     return hexlify(digest if decoded.text is decoded.raw else sha256(decoded.text).digest())
-
-
-def _hasher(stream: bytes) -> hashlib.blake2b:
-    return hashlib.blake2b(stream, digest_size=10)
-
-
-def _identities(times: Sequence[int], hasher: hashlib.blake2b, offsets: Sequence[int], digests: Sequence[bytes]) -> list[str]:
-    """``_id``, of each line of a stream that has that SHA-256."""
-    if min(times) < 0 or max(times) > _ID_TIME_MAX:
-        times = [min(max(time_ms, 0), _ID_TIME_MAX) for time_ms in times]
-    parts: list[bytes] = []
-    for time_ms, offset, digest in zip(times, offsets, digests, strict=True):
-        each = hasher.copy()
-        each.update(offset.to_bytes(8, "big") + digest)
-        parts += time_ms.to_bytes(6, "big"), each.digest(), b"\0\0"
-    text = b2a_base64(b"".join(parts)).translate(_BASE64URL).decode()
-    return [text[at : at + 22] for at in range(0, 24 * len(times), 24)]  # of the zeros remain two characters
 
 
 def _numbers(numbers: Sequence[int]) -> list[bytes]:

@@ -2,12 +2,7 @@
 
 A document is a tree of structs that one encoder writes in one pass; what repeats from event to event (the agent, the host,
 a place, a user agent) is held as ready JSON (:class:`msgspec.Raw`). A field that is ``None`` or ``()`` is left out.
-:class:`Entry` is what a store takes.
-
-``_id``: 16 bytes, written as 22 characters of base64url: the event's time in milliseconds (6 bytes, big endian, clamped to
-what fits; zero for a rejected line), then BLAKE2b-80 over the stream id (16 bytes), the offset (8 bytes, big endian) and the
-SHA-256 of the line's bytes as they stood in the block, without the newline (``event.hash``, where nothing was taken off or
-hidden). The same line of the same stream always has the same id, and no field of the event has a say in it but its time.
+:class:`Entry` is what a store takes. Its id is made by :mod:`indexer.identity`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from msgspec.json import encode
 
 from auditship import clock
 from auditship.errors import AuditshipError
-from indexer.build import document_id
 from indexer.discretion import Discretion
 from indexer.document import (
     ECS,
@@ -47,6 +46,7 @@ from indexer.document import (
     Resource,
     User,
 )
+from indexer.identity import document_id
 from indexer.organizations import Policies
 from indexer.settings import IndexerSettings
 from indexer.store.contract import Refused, Writer

@@ -10,13 +10,14 @@ from msgspec.json import encode
 
 from auditship.clock import EPOCH
 from auditship.line import Line
-from indexer.build import Block, document_id
+from indexer.build import Block
 from indexer.decode import Decoded
 from indexer.document import ECS, Actor, Audit, Document, Event, Http, Id, Log, Organization, Related, Resource, User
 from indexer.enrich.actor import Actors
 from indexer.enrich.location import Places, location_text
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
+from indexer.identity import document_id
 
 MILLISECOND = timedelta(milliseconds=1)
 ACTORS, PLATFORMS = Actors(100), Platforms()

@@ -1,6 +1,6 @@
 """The document that a hit becomes, in ``logs-audit.alert-*``: what was found, of whom, by which rule, and from which events.
 
-``_id`` and ``event.id``: 16 bytes as in :mod:`indexer.document`: the time at which the cause's span begins (6 bytes), then
+``_id`` and ``event.id``: 16 bytes as in :mod:`indexer.identity`: the time at which the cause's span begins (6 bytes), then
 BLAKE2b-80 over the rule's name, the group and that time. The same cause has the same id however often it is found.
 """
 

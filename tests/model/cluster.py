@@ -15,8 +15,8 @@ from typing import Any
 from msgspec.json import encode
 
 from auditship.block import BlockHeader, Receipt
-from indexer.build import document_id
 from indexer.document import Entry
+from indexer.identity import document_id
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchWriter

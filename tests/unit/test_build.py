@@ -14,7 +14,7 @@ from reference_document import reference
 from support import header
 
 from auditship.block import stream_id
-from indexer.build import Block, Builder, document_id
+from indexer.build import Block, Builder
 from indexer.decode import decode_block, is_plain
 from indexer.document import Entry
 from indexer.enrich import demo_database
@@ -22,6 +22,7 @@ from indexer.enrich.actor import Actors
 from indexer.enrich.location import Place, Places
 from indexer.enrich.platform import Platforms
 from indexer.enrich.severity import Severities
+from indexer.identity import document_id
 
 NOW_MS = 1_795_458_000_000
 EVENT: dict[str, Any] = {
