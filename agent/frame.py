@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from auditship.block import count_lines
+
 
 class Frame(NamedTuple):
     """Whole lines in a buffer: where they end (the start, if there is none), and how many they are."""
@@ -15,7 +17,7 @@ class Frame(NamedTuple):
 def whole_lines(buffer: bytearray, start: int, end: int) -> Frame:
     """The whole lines in ``buffer[start:end]``, whose first byte begins a line."""
     last = buffer.rfind(b"\n", start, end) + 1
-    return Frame(last, buffer.count(b"\n", start, last)) if last else Frame(start, 0)
+    return Frame(last, count_lines(buffer, start, last)) if last else Frame(start, 0)
 
 
 def nul_run(data: bytes | bytearray | memoryview) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from zstandard import ZstdDecompressor, ZstdError, get_frame_parameters
 
-from auditship.block import BlockError, BlockHeader, digest
+from auditship.block import BlockError, BlockHeader, count_lines, digest
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a defect
@@ -51,7 +51,7 @@ def open_block(header: BlockHeader, encoding: str, body: bytes) -> bytes:
         raise Refusal(400, "Auditship-Digest: the bytes that came have another one")
     if not data.endswith(b"\n"):
         raise Refusal(400, "the body does not end with a newline")
-    if (lines := data.count(b"\n")) != header.lines:
+    if (lines := count_lines(data)) != header.lines:
         raise Refusal(400, f"Auditship-Lines: said {header.lines}, came {lines}")
     return data
 

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import header
 
-from auditship.block import BlockError, BlockHeader, Receipt, chain_next, digest, first_line_digest, gateway_name, stream_id
+from auditship.block import (
+    BlockError,
+    BlockHeader,
+    Receipt,
+    chain_next,
+    count_lines,
+    digest,
+    first_line_digest,
+    gateway_name,
+    stream_id,
+)
 
 hashes = st.binary(min_size=32, max_size=32)
 headers = st.builds(
@@ -98,3 +108,12 @@ def test_the_chain_depends_on_every_block_before() -> None:
 def test_a_gateway_s_name_is_fit_for_a_data_stream(name: str) -> None:
     with pytest.raises(ValueError, match="gateway's name"):
         gateway_name(name)
+
+
+@given(st.binary(max_size=40) | st.just(b"\n"), st.integers(1, 20_000), st.integers(0, 200_000), st.integers(0, 200_000))
+def test_lines_are_counted_wherever_a_part_of_the_count_ends(piece: bytes, times: int, start: int, size: int) -> None:
+    data = bytearray(piece * times)
+    start = min(start, len(data))
+    end = min(start + size, len(data))
+    assert count_lines(data, start, end) == data.count(b"\n", start, end)
+    assert count_lines(bytes(data)) == data.count(b"\n")
