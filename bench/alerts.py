@@ -165,7 +165,7 @@ def main(rate: int, seconds: float, *, is_elasticsearch: bool) -> None:
     if not is_elasticsearch:
         return
     try:
-        with elasticsearch() as server, configured(server) as folder:
+        with elasticsearch(measured=True) as server, configured(server) as folder:
             run(folder, rate, seconds, "elasticsearch")
     except NodeError as error:
         print(f"not measured: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from figures import SEED, START_MS
 
 from auditship.sample import Sample
 
-SPIN_S = 0.0002
+SPIN_S = 0.00002
 """So close to its time a line is waited for awake: sleeping is no more exact than that."""
 
 
