@@ -139,6 +139,7 @@ class _Given(NamedTuple):
 
     lines: Sequence[Line]
     extras: Sequence[bytes]
+    origins: Sequence[_Origin]
     offsets: Sequence[int]
     originals: Sequence[bytes]
     """The lines themselves, as JSON."""
@@ -198,16 +199,16 @@ class Builder:
         Returns:
             An entry for each, and where in this list :data:`LATER` stands, since the watch has to look the actor up first.
         """
-        if self._masks is None:
-            with suppress(Exception):  # nothing is stored yet; what it is, and of which line, is told below
-                return self._documents(block, _given(offset, texts), watch)
-            if len(texts) > 1:  # halves, until what is at fault stands alone
-                middle = len(texts) // 2
-                entries, waiting = self.take(block, offset, texts[:middle], watch)
-                more, later = self.take(block, offset + middle + sum(map(len, texts[:middle])), texts[middle:], watch)
-                return entries + more, [*waiting, *(middle + at for at in later)]
-        entries = [self.build(block, decode_line(*each), watch) for each in zip(_offsets(offset, texts), texts, strict=True)]
-        return entries, [at for at, entry in enumerate(entries) if entry is LATER]
+        offsets = list(accumulate([len(text) + 1 for text in texts], initial=offset))
+        with suppress(Exception):  # nothing is stored yet; what it is, and of which line, is told below
+            return self._documents(block, self._given(block, offsets[:-1], texts), watch)
+        if len(texts) == 1:
+            entry = self.build(block, decode_line(offset, texts[0]), watch)
+            return [entry], [0] if entry is LATER else []
+        middle = len(texts) // 2  # halves, until what is at fault stands alone
+        entries, waiting = self.take(block, offset, texts[:middle], watch)
+        more, later = self.take(block, offsets[middle], texts[middle:], watch)
+        return entries + more, [*waiting, *(middle + at for at in later)]
 
     def build(self, block: Block, decoded: Decoded, watch: Watch | None = None) -> Entry:
         """The entry that a line becomes: a document, or a rejected line; ``watch`` tells what is unusual about its location.
@@ -216,28 +217,45 @@ class Builder:
         """
         if self._masks is not None:
             decoded = self._masks(decoded, block.organizations)
-        if decoded.line is None:
-            assert decoded.error is not None
-            return reject(block, decoded, decoded.error)
         try:
-            return self._documents(block, _given_one(decoded, decoded.line), watch)[0][0]
+            return self._documents(block, self._given_of(block, [decoded]), watch)[0][0]
         except LineError as error:
             return reject(block, decoded, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the line is kept and those behind it go on
             _log.exception("enrichment failed on %s at offset %d; the line is kept as rejected", block.stream, decoded.offset)
             return reject(block, decoded, LineError(f"enrichment failed: {type(error).__name__}"))
 
-    def _documents(self, block: Block, given: _Given, watch: Watch | None) -> tuple[list[Entry], Sequence[int]]:
-        """The documents, spliced: what was seen before comes as ready JSON, everything else was encoded.
+    def _given(self, block: Block, offsets: Sequence[int], texts: Sequence[bytes]) -> _Given:
+        """What is known of lines of which nothing was taken off.
 
         Raises:
-            LineError: there is a line among them that cannot be a document.
+            LineError: there is one among them that cannot be a document.
         """
-        lines = given.lines
-        if block.organizations and not block.organizations.issuperset([line.organization.id for line in lines]):
-            raise LineError("the agent's token may not send for this organization", "/organization/id")
+        if self._masks is not None:
+            decoded = [decode_line(*each) for each in zip(offsets, texts, strict=True)]
+            return self._given_of(block, [self._masks(each, block.organizations) for each in decoded])
+        lines, extras = decode_all(texts)
+        origins = self._origins_of(block, lines)
+        digests = [hashed.digest() for hashed in map(sha256, texts)]
+        originals = [orjson.dumps(text.decode()) for text in texts]
+        plain = [*zip(lines, extras, strict=True)]
+        return _Given(lines, extras, origins, offsets, originals, digests, [*map(hexlify, digests)], [()] * len(lines), plain)
+
+    def _given_of(self, block: Block, decoded: Sequence[Decoded]) -> _Given:
+        """The same of lines of which something may have been taken off, or hidden in them."""
+        lines, extras = [_line(each) for each in decoded], [each.extra for each in decoded]
+        origins = self._origins_of(block, lines)
+        digests = [sha256(each.raw).digest() for each in decoded]
+        originals = [orjson.dumps(each.text.decode()) for each in decoded]
+        hashes = [*map(_hash, decoded, digests)]
+        plain = [each.plain or (line, each.extra) for each, line in zip(decoded, lines, strict=True)]
+        offsets, tags = [each.offset for each in decoded], [each.tags for each in decoded]
+        return _Given(lines, extras, origins, offsets, originals, digests, hashes, tags, plain)
+
+    def _documents(self, block: Block, given: _Given, watch: Watch | None) -> tuple[list[Entry], Sequence[int]]:
+        """The documents, spliced: what was seen before comes as ready JSON, everything else was encoded."""
+        lines, origins = given.lines, given.origins
         moments, times = _moments([line.timestamp for line in lines])
-        origins = self._origins_of(lines)
         fronts, pipelines = self._pipelines(lines, origins)
         pieces = self._pieces(block, given)
         retentions, people, whence, _, rests, _, _ = zip(*origins, strict=True)
@@ -268,8 +286,14 @@ class Builder:
             entries[at] = LATER
         return entries, later
 
-    def _origins_of(self, lines: Sequence[Line]) -> list[_Origin]:
-        """Who and from where; most were met before."""
+    def _origins_of(self, block: Block, lines: Sequence[Line]) -> list[_Origin]:
+        """Who and from where; most were met before.
+
+        Raises:
+            LineError: the sender may not speak for one of them, or the address of one is none.
+        """
+        if block.organizations and not block.organizations.issuperset([line.organization.id for line in lines]):
+            raise LineError("the agent's token may not send for this organization", "/organization/id")
         who = [(line.organization, line.actor, line.user_agent, line.ip) for line in lines]
         found = [*map(self._origins.get, who)]
         for at, origin in enumerate(found):
@@ -281,11 +305,10 @@ class Builder:
     def _pipelines(self, lines: Sequence[Line], origins: Sequence[_Origin]) -> tuple[list[bytes], list[bytes]]:
         """``audit.actor`` and ``audit.location``, and ``audit.ci``: the event's own word counts before the user agent's."""
         fronts, pipelines = [origin.front for origin in origins], [b""] * len(lines)
-        for at, ci in enumerate([line.ci for line in lines]):
-            if ci is not None:
-                origin = origins[at]
+        for at, (line, origin) in enumerate(zip(lines, origins, strict=True)):
+            if (ci := line.ci) is not None:
                 platform = self._platform(ci) or origin.label.platform
-                fronts[at] = _front(lines[at].actor, origin.label, origin.place, platform)
+                fronts[at] = _front(line.actor, origin.label, origin.place, platform)
                 pipelines[at] = b',"ci":' + _encode(Ci(platform, ci.run_id, ci.run_url, ci.repository))
         return fronts, pipelines
 
@@ -416,36 +439,11 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
     return Entry(identity, block.ingested_ms, REJECTED, "30d", _encode(document))
 
 
-def _given(offset: int, texts: Sequence[bytes]) -> _Given:
-    """Lines of which nothing was taken off, and in which nothing is hidden.
-
-    Raises:
-        LineError: there is one among them that is no event.
-    """
-    lines, extras = decode_all(texts)
-    digests = [hashed.digest() for hashed in map(sha256, texts)]
-    return _Given(
-        lines,
-        extras,
-        _offsets(offset, texts),
-        [orjson.dumps(text.decode()) for text in texts],
-        digests,
-        [*map(hexlify, digests)],
-        [()] * len(lines),
-        [*zip(lines, extras, strict=True)],
-    )
-
-
-def _given_one(decoded: Decoded, line: Line) -> _Given:
-    """A line of which something may have been taken off, or hidden in it."""
-    digest, plain = sha256(decoded.raw).digest(), decoded.plain or (line, decoded.extra)
-    original, told = orjson.dumps(decoded.text.decode()), _hash(decoded, digest)
-    return _Given([line], [decoded.extra], [decoded.offset], [original], [digest], [told], [decoded.tags], [plain])
-
-
-def _offsets(first: int, texts: Sequence[bytes]) -> list[int]:
-    """Where lines begin that follow each other."""
-    return list(accumulate([len(text) + 1 for text in texts], initial=first))[:-1]
+def _line(decoded: Decoded) -> Line:
+    """What it says, if it is an event."""
+    if decoded.line is None:
+        raise decoded.error or LineError("no event")
+    return decoded.line
 
 
 def _hash(decoded: Decoded, digest: bytes) -> bytes:

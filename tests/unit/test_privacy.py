@@ -21,7 +21,7 @@ from auditship.sample import Sample
 from indexer.assemble import builder_of, places_of
 from indexer.build import Block, Builder
 from indexer.commands.pseudonym import pseudonym as command
-from indexer.decode import Decoded, decode_block
+from indexer.decode import Decoded, decode_block, is_plain
 from indexer.enrich import demo_database
 from indexer.enrich.actor import Actors
 from indexer.enrich.clues import MASKED
@@ -56,7 +56,10 @@ def built(data: bytes, privacy: Privacy | None, *, senders: frozenset[str] = fro
     builder = Builder(Actors(100), PLACES, Platforms(), SEVERITIES, lambda name: "30d", masks=masks)
     head = header(data, lines=data.count(b"\n"), offset=500)
     block = Block.of(head, sender="gw-1", now_ms=NOW_MS, organizations=senders)
-    return [builder.build(block, decoded).body for decoded in decode_block(head, data)]
+    alone = [builder.build(block, decoded) for decoded in decode_block(head, data)]
+    if is_plain(head, data):
+        assert builder.take(block, head.offset, data[:-1].split(b"\n"))[0] == alone, "taken together they are the same"
+    return [entry.body for entry in alone]
 
 
 def one(event: dict[str, Any], privacy: Privacy | None, **more: Any) -> dict[str, Any]:
