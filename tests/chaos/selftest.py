@@ -68,7 +68,7 @@ BUGS = (
     ),
     Bug(
         "ids do not depend on the line",
-        "indexer/build.py",
+        "indexer/identity.py",
         'each.update(offset.to_bytes(8, "big") + digest)',
         'each.update(offset.to_bytes(8, "big"))',
     ),
