@@ -49,7 +49,6 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        gc.disable()  # what is imported is no garbage: looking for some takes a tenth of the start
         try:
             command = getattr(import_module(module), name)
         except ModuleNotFoundError as error:
@@ -58,7 +57,7 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"`auditship {cmd_name}` needs {error.name}, which is not installed: pip install 'auditship[indexer]'"
             ) from None
-        finally:
+        if not gc.isenabled():
             gc.freeze()
             gc.enable()
         assert isinstance(command, click.Command)
@@ -97,6 +96,7 @@ _with_examples(cli)
 
 def main() -> None:
     """The console script."""
+    gc.disable()  # until the command is imported: that is no garbage, and looking for some takes a third of the start
     try:
         cli.main()
     except AuditshipError as error:

@@ -135,7 +135,7 @@ class _Origin(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """Valid lines of a block, in columns: what is known of each before it is enriched."""
+    """Valid lines of a block, in columns: what each is by itself, and who it is of and from where."""
 
     lines: Sequence[Line]
     extras: Sequence[bytes]

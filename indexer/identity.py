@@ -8,9 +8,10 @@ field of the event has a say in it but its time.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -46,3 +47,14 @@ def document_ids(times: Sequence[int], begun: hashlib.blake2b, offsets: Sequence
         parts += time_ms.to_bytes(6, "big"), each.digest(), b"\0\0"
     text = b2a_base64(b"".join(parts)).translate(_BASE64URL).decode()
     return [text[at : at + 22] for at in range(0, 24 * len(times), 24)]  # of the zeros remain two characters
+
+
+def packed_ids(texts: Iterable[str]) -> list[bytes]:
+    """The 16 bytes of each id."""
+    packed = base64.urlsafe_b64decode("".join([text + "AA" for text in texts]))  # two zeros more make whole bytes of each
+    return [packed[at : at + 16] for at in range(0, len(packed), 18)]
+
+
+def shown_id(packed: bytes) -> str:
+    """An id as it is written."""
+    return base64.urlsafe_b64encode(packed)[:22].decode()

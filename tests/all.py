@@ -14,9 +14,9 @@ from typing import Final
 KINDS: Final = ("elasticsearch", "not elasticsearch")
 
 
-def begin(kind: str, *options: str, output: int | None = None) -> subprocess.Popen[bytes]:
+def begin(kind: str, output: int | None = None) -> subprocess.Popen[bytes]:
     """Starts the tests of one kind, with what pytest remembers of them apart."""
-    own = ("-m", kind, "-o", f"cache_dir=.pytest_cache/{kind.replace(' ', '-')}", *options)
+    own = ("-m", kind, "-o", f"cache_dir=.pytest_cache/{kind.replace(' ', '-')}")
     return subprocess.Popen([sys.executable, "-m", "pytest", *own], stdout=output, stderr=output and subprocess.STDOUT)
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     """Runs both; if this process is asked to end, so are they."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryFile() as kept:
-        aside, shown = begin(KINDS[0], output=kept.fileno()), begin(KINDS[1])
+        aside, shown = begin(KINDS[0], kept.fileno()), begin(KINDS[1])
         try:
             failed = [shown.wait(), aside.wait()]
         finally:

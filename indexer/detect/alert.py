@@ -6,7 +6,6 @@ BLAKE2b-80 over the rule's name, the group and that time. The same cause has the
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -18,6 +17,7 @@ from auditship.clock import utc
 from indexer.detect.engine import Hit
 from indexer.detect.event import SUBJECT, Event, actor_of, span_text, told
 from indexer.document import ECS, EVENT_SEVERITY, Actor, Entry, Organization, Related, Resource, User
+from indexer.identity import shown_id
 
 ALERT: Final = "alert"
 """The dataset of alerts; see :data:`auditship.block.RESERVED_GATEWAYS`."""
@@ -159,7 +159,7 @@ def identity_of(hit: Hit) -> str:
     what = hashlib.blake2b(digest_size=10)
     for part in (hit.about.name, str(hit.start_ms), *hit.group):
         what.update(len(part).to_bytes(4, "big") + part.encode("utf-8", "surrogatepass"))
-    return base64.urlsafe_b64encode(when + what.digest())[:22].decode()
+    return shown_id(when + what.digest())
 
 
 def reason_of(hit: Hit) -> str:

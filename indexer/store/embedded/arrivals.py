@@ -21,9 +21,9 @@ import orjson
 from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
+from indexer.identity import shown_id
 from indexer.store.contract import Arrivals, Hit, QueryError
 from indexer.store.embedded.predicate import Predicate
-from indexer.store.embedded.row import shown_id
 from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
 
 PAGE: Final = 1000

@@ -26,11 +26,11 @@ from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
+from indexer.identity import shown_id
 from indexer.store.contract import Arrivals, Bucket, Hit, Known, Page, Person, Query, QueryError, Segment, Sightings
 from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
-from indexer.store.embedded.row import shown_id
 from indexer.store.embedded.seen import Seen
 from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
 from indexer.store.fields import check_counted, is_folded, type_of, values

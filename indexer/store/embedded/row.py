@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.json import Decoder
 
 from indexer.document import Entry
+from indexer.identity import packed_ids
 from indexer.store.fields import VALUE_MAX
 
 Row = tuple[int, bytes, int, str, str | None, str | None, str | None, str | None, str | None, bytes | None, bytes]
@@ -149,17 +149,6 @@ def _made(number: int, entry: Entry, found: _Found, identity: bytes, body: bytes
 
 def _minute(ingested: str | None) -> str:
     return ingested[:_MINUTE_CHARACTERS] if ingested and ingested.endswith("Z") else ""
-
-
-def packed_ids(texts: Iterable[str]) -> list[bytes]:
-    """The 16 bytes of each id."""
-    packed = base64.urlsafe_b64decode("".join([text + "AA" for text in texts]))  # two zeros more make whole bytes of each
-    return [packed[at : at + 16] for at in range(0, len(packed), 18)]
-
-
-def shown_id(packed: bytes) -> str:
-    """An id as it is written."""
-    return base64.urlsafe_b64encode(packed)[:22].decode()
 
 
 def folded(value: str | None) -> str | None:

@@ -22,9 +22,10 @@ from typing import Final, NamedTuple
 
 from auditship.errors import ConfigurationError
 from indexer.document import Entry
+from indexer.identity import packed_ids
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
-from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, packed_ids, rows_of
+from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, rows_of
 from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
 from indexer.store.embedded.segment import SegmentName, codec_of, minute_of, open_to_read, open_to_write, segments
 
