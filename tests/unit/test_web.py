@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from pathlib import Path
 
 from msgspec.json import decode
@@ -13,6 +15,7 @@ from stores import NOW_MS, Store
 
 from indexer import web
 from indexer.access import Access, token_hash
+from indexer.document import Entry
 from indexer.record import Maker
 from indexer.recorder import Recorder
 from indexer.settings import IndexerSettings, ReaderEntry
@@ -75,3 +78,64 @@ def test_a_search_is_on_record_under_the_readers_name(tmp_path: Path) -> None:
     }
     assert ask(tmp_path, "/v1/search", "limited").status_code == 200
     assert all(b'"audit.access"' not in body for body in bytes(ask(tmp_path, "/", "limited").body).splitlines())
+
+
+def filled(folder: Path, entries: list[Entry]) -> None:
+    """A store with these in it."""
+    Store(lambda: EmbeddedWriter(folder, lambda: NOW_MS), EmbeddedReader(folder, lambda: NOW_MS), lambda: None).append(entries)
+
+
+def shown(folder: Path, query: str) -> str:
+    return bytes(ask(folder, "/", "all", query).body).decode()
+
+
+def links(page: str) -> list[str]:
+    """The queries that the page leads to."""
+    return [html.unescape(each) for each in re.findall(r'href="\?([^"]*)"', page)]
+
+
+def test_the_page_leads_to_older_events_of_what_was_asked_until_there_are_none(tmp_path: Path) -> None:
+    filled(tmp_path, [entry(n) for n in range(100)])
+    query, rows = "q=event.action:*&severity=info&severity=critical&limit=20", []
+    while True:
+        page = shown(tmp_path, query)
+        assert [name in page for name in ('value="info" checked', 'value="warning" checked', 'value="critical" checked')] == [
+            1,
+            0,
+            1,
+        ]
+        rows += re.findall("<tr><td>.*?</tr>", page)
+        older = [each for each in links(page) if "cursor=" in each]
+        if not older:
+            break
+        (query,) = older
+    assert len(rows) == len(set(rows)) == sum(n % 3 != 1 for n in range(100))
+
+
+def test_a_row_leads_to_the_whole_event_alone(tmp_path: Path) -> None:
+    filled(tmp_path, [entry(n) for n in range(3)])
+    page = shown(tmp_path, "")
+    assert "<pre>" not in page
+    assert len(links(page)) == 3
+    for link in links(page):
+        alone = shown(tmp_path, link)
+        assert alone.count("<tr><td>") == 1
+        (document,) = re.findall("(?s)<pre>(.*)</pre>", alone)
+        whole = decode(html.unescape(document))
+        assert whole["event"]["id"] in link.replace("%22", "").replace("%3A", ":")
+        assert whole["audit"]["resource"]
+
+
+def test_what_could_turn_the_text_beside_it_is_shown_as_what_it_is(tmp_path: Path) -> None:
+    filled(tmp_path, [entry(1, user={"id": "u-1", "name": "gnp.\u202eexe", "full_name": "A\u202e\u2028B<b>"})])
+    page = shown(tmp_path, "")
+    assert "A\\u202e\\u2028B&lt;b&gt;" in page
+    assert not {"\u202e", "\u2028"} & set(page)
+
+
+def test_a_query_that_cannot_be_understood_is_told_on_the_page(tmp_path: Path) -> None:
+    filled(tmp_path, [entry(1)])
+    for query in ("q=(", "cursor=nonsense", "limit=0"):
+        page = shown(tmp_path, query)
+        assert "<tr><td>" not in page
+        assert re.search(r'(?s)<p role="status">\w.*</p>', page), query
