@@ -10,7 +10,7 @@ import click
 from agent.run import Agent, IncompleteError
 from agent.settings import AgentSettings
 from auditship.log import configure
-from auditship.settings import load, read_secret
+from auditship.settings import load, read_token
 
 
 @click.command()
@@ -32,7 +32,7 @@ def agent(config: Path | None, *, once: bool, check: bool) -> None:
     settings = load(AgentSettings, config)
     if check:
         if settings.indexer.token_file:
-            read_secret(settings.indexer.token_file)
+            read_token(settings.indexer.token_file)
         click.echo("the configuration is good")
         return
     configure()

@@ -9,6 +9,7 @@ import secrets
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from agent.osio import System
 from agent.reader import Looked, Message, Reader, Reload, Stop
 from agent.report import Report
 from agent.settings import AgentSettings
-from agent.ship import Shipper
+from agent.ship import Outcome, Shipper, Verdict
 from agent.tail import Tail
 from agent.wake import Wake
 from auditship import __version__
@@ -153,7 +154,7 @@ class Agent:
     def _ship(self, at: int) -> None:
         """A shipper's thread; a reload may put another shipper in its place between two blocks."""
         while (block := self._outbox.get()) is not None:
-            self._inbox.put(self._shippers[at].send(block))
+            self._inbox.put(sent(self._shippers[at], block))
         self._shippers[at].close()
 
     def _metrics(self) -> Metrics | None:
@@ -247,3 +248,12 @@ class Agent:
                 "checkpoint", f"{loaded.problem}. Nothing is lost: what may have been sent is sent again, marked"
             )
         return loaded
+
+
+def sent(shipper: Shipper, block: Block) -> Outcome:
+    """What became of a block. A defect ends neither the thread nor the block, and no value is shown, which may be a secret."""
+    try:
+        return shipper.send(block)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the lines must be sent again
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(block, Verdict.UNKNOWN, f"not sent, a defect: {type(error).__name__} in {at.name}, line {at.lineno}")

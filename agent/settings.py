@@ -6,14 +6,14 @@ import socket
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from auditship.block import RESERVED_GATEWAYS, gateway_name
-from auditship.settings import FilePath, Section, Settings, is_loopback
+from auditship.settings import FilePath, HostPort, Section, Settings, is_loopback, with_port
 
 MIB = 1 << 20
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+/?$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+/?$"), AfterValidator(with_port)]
 
 
 class IndexerSettings(Section):
@@ -97,7 +97,7 @@ class AgentSettings(Settings):
     directories_watched_max: int = Field(default=64, ge=0, le=10_000)
     polled_files_max: int = Field(default=250, ge=1, le=100_000)
     """Files looked at between scans: those that grew last."""
-    metrics_listen: str | None = Field(default=None, pattern=r"^[^\s:/]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")
+    metrics_listen: HostPort | None = None
     """Where Prometheus may ask, such as 127.0.0.1:9464; none: nowhere."""
     report_interval_s: float = Field(default=60.0, gt=0, le=86_400)
     """How often the agent says in its log, and with a heartbeat in its own record, how far it is."""

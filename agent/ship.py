@@ -21,7 +21,7 @@ from agent.block import Block
 from agent.settings import IndexerSettings
 from auditship.block import PATH, BlockError, Receipt
 from auditship.errors import ConfigurationError
-from auditship.settings import read_secret
+from auditship.settings import read_token
 
 ANSWER_BYTES_MAX: Final = 65_536
 CREDENTIALS_INTERVAL_S: Final = 5.0
@@ -137,22 +137,25 @@ class Shipper:
 
 def _credentials(settings: IndexerSettings) -> tuple[str | None, list[urllib3.HTTPConnectionPool]]:
     """The token, and a connection for each address: a manager of pools would look its pool up for every block."""
-    token = read_secret(settings.token_file) if settings.token_file else None
+    token = read_token(settings.token_file) if settings.token_file else None
     timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.answer_timeout_s)
     secure = {"ssl_context": _tls(settings)}
-    return token, [
-        urllib3.connection_from_url(url, maxsize=1, timeout=timeout, **(secure if url.startswith("https:") else {}))
-        for url in settings.urls
-    ]
+    try:
+        return token, [
+            urllib3.connection_from_url(url, maxsize=1, timeout=timeout, **(secure if url.startswith("https:") else {}))
+            for url in settings.urls
+        ]
+    except ValueError as error:  # urllib3's LocationParseError is one
+        raise ConfigurationError(f"indexer.urls: {error}", "A scheme, a host and perhaps a port are expected.") from None
 
 
 def _stamps(files: list[Path]) -> list[tuple[int, int, int] | None]:
-    """What tells that a file was replaced or written; none of one that is not there."""
+    """What tells that a file was replaced, written or given to others; none of one that is not there."""
     found: list[tuple[int, int, int] | None] = []
     for path in files:
         try:
             info = path.stat()
-            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
+            found.append((info.st_ino, info.st_size, info.st_ctime_ns))
         except OSError:
             found.append(None)
     return found

@@ -7,8 +7,8 @@ system cannot tell, or there are too many directories, the regular looks through
 from __future__ import annotations
 
 import logging
+import os.path
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -48,7 +48,7 @@ class Wake(FileSystemEventHandler):
 
     def watch(self, directories: Iterable[str]) -> None:
         """Watches these directories, as far as they are there, and no others."""
-        wanted = set(sorted(each for each in directories if Path(each).is_dir())[: self._directories_max])
+        wanted = set(sorted(filter(os.path.isdir, directories))[: self._directories_max])
         for gone in self._watches.keys() - wanted:
             watch = self._watches.pop(gone)
             if self._observer:
@@ -61,6 +61,10 @@ class Wake(FileSystemEventHandler):
                 self._watches[new] = self._observer.schedule(self, new, event_filter=_EVENTS)
             except OSError as error:
                 self._tell(f"{new}: {error.strerror or error}")
+            except RuntimeError as error:  # a thread for each directory, and the system has no more
+                self._directories_max = len(self._watches)
+                self._tell(f"{new}: {error}")
+                return
 
     def _tell(self, reason: str) -> None:
         if not self._has_told:

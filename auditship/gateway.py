@@ -11,33 +11,39 @@
     )
 
 Promises: each event is one line, written whole with one ``write`` to a file opened for append, so that threads and processes
-may share it. A line that the system took only a part of (a full disk) is ended before the next one begins, and the event's
-:class:`OSError` is raised. After a rotation the new file is written to, at most a second late. An event that no indexer would
-take raises :class:`ValueError` naming the field, and nothing is written.
+may share it. A line that the system took only a part of (a full disk) raises its event's :class:`OSError`, and is ended before
+the next one begins, whoever writes that. After a rotation the new file is written to, at most a second late. An event without
+what each must have raises :class:`ValueError` naming the field, and nothing is written. One with something else that is wrong
+(an ``ip`` that is a number) is written: the indexer keeps it as a rejected line, and ``auditship lint`` tells.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 import orjson
 
 LINE_BYTES_MAX: Final = 1 << 20
 """A longer event would be cut by the agent."""
 REOPEN_CHECK_S: Final = 1.0
+LOOKS: Final = 3
+LOOK_S: Final = 0.01
+"""How often, and after which pause, a last line without an end is looked at before it counts as torn: it may be under way."""
 ACTOR_TYPES: Final = ("user", "api_token", "service")
 STATUSES: Final = ("success", "failure")
 
 
 class AuditLog:
-    """A gateway's log file. Safe to use from threads, and after a fork.
+    """A gateway's log file. Safe to use from threads, after a fork, and in a signal's handler.
 
     Args:
         path: the file; made if it is not there.
@@ -49,10 +55,11 @@ class AuditLog:
         self._path = Path(path)
         self._fsync = fsync
         self._mode = mode
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may write in the middle of a write
         self._file: int | None = None
         self._checked_at = 0.0
         self._is_torn = False
+        _logs.add(self)
 
     def write(self, event: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Writes an event, given as a mapping, as keywords, or as both; ``timestamp`` is now, unless given.
@@ -78,7 +85,7 @@ class AuditLog:
 
     def _append(self, line: bytes) -> None:
         file = self._opened()
-        if self._is_torn:
+        if self._ends_torn(file):
             line = b"\n" + line
         written = os.write(file, line)
         self._is_torn = written < len(line)
@@ -95,9 +102,33 @@ class AuditLog:
             if not self._is_current(self._file):
                 self._let_go()
         if self._file is None:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
+            self._file = self._open(os.O_RDWR)
             self._checked_at = now
         return self._file
+
+    def _open(self, access: int) -> int:
+        try:
+            return os.open(self._path, access | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
+        except PermissionError:
+            if access == os.O_WRONLY:
+                raise
+            return self._open(os.O_WRONLY)  # a file that its writer may not read
+
+    def _ends_torn(self, file: int) -> bool:
+        """Whether the file's last line has no end: another process, or an earlier life of this one, may have left it so."""
+        for look in range(LOOKS):
+            info = os.fstat(file)
+            if not stat.S_ISREG(info.st_mode) or not info.st_size:
+                return False
+            try:
+                last = os.pread(file, 1, info.st_size - 1)
+            except OSError:  # it may not be read: what this process knows must do
+                return self._is_torn
+            if last in (b"\n", b""):
+                return False
+            if look < LOOKS - 1:
+                time.sleep(LOOK_S)
+        return True
 
     def _is_current(self, file: int) -> bool:
         try:
@@ -112,6 +143,18 @@ class AuditLog:
             os.close(self._file)
             self._file = None
             self._is_torn = False
+
+
+_logs: Final[WeakSet[AuditLog]] = WeakSet()
+
+
+def _begin_anew() -> None:
+    """In a child: a thread of the parent's may have held a lock, and does not exist here."""
+    for log in _logs:
+        log._lock = threading.RLock()  # noqa: SLF001 - our own
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class AuditHandler(logging.Handler):

@@ -155,18 +155,34 @@ def read_secret(path: Path) -> str:
     """A secret that stands alone in a file, without the white space around it.
 
     Raises:
-        ConfigurationError: it cannot be read, is empty, or is open to every user of the machine.
+        ConfigurationError: it cannot be read, is no text, is empty, or is open to every user of the machine.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             if os.fstat(file.fileno()).st_mode & 0o007:
                 raise ConfigurationError(f"{path}: readable by everybody", f"Close it: chmod o-rwx {path}")
             secret = file.read(16_384).strip()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", "It should hold the secret, alone.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not text in UTF-8", "It should hold the secret, alone.") from None
     if not secret:
         raise ConfigurationError(f"{path}: empty", "It should hold the secret, alone.")
     return secret
+
+
+def read_token(path: Path) -> str:
+    """A secret that is sent as a part of a header.
+
+    Raises:
+        ConfigurationError: as :func:`read_secret`, or a header cannot hold it.
+    """
+    token = read_secret(path)
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(
+            f"{path}: not a token", "It should hold the token, alone: one line of letters, digits and signs."
+        )
+    return token
 
 
 def is_loopback(url: str) -> bool:

@@ -128,6 +128,76 @@ def test_a_line_that_was_cut_short_never_runs_into_the_next(tmp_path: Path) -> N
     assert json.loads(raw[2])["n"] == 2
 
 
+def test_a_line_that_somebody_else_left_torn_never_runs_into_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "web.jsonl"
+    log = AuditLog(path)
+    log.write(EVENT, n=1)
+    for n in (2, 3):
+        with path.open("ab") as other:
+            other.write(b'{"timestamp":"2026')
+        log.write(EVENT, n=n)
+        log.close()
+    raw = path.read_bytes().splitlines()
+    assert [json.loads(raw[at])["n"] for at in (0, 2, 4)] == [1, 2, 3]
+    assert len(raw) == 5
+
+
+def test_a_file_that_its_writer_may_not_read_and_a_pipe_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, pipe = tmp_path / "web.jsonl", tmp_path / "pipe"
+    real = os.open
+
+    def no_reading(name: Any, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(name))
+        return real(name, flags, *mode)
+
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    AuditLog(pipe).write(EVENT, n=1)
+    assert json.loads(os.read(reader, 10_000))["n"] == 1
+    os.close(reader)
+    monkeypatch.setattr(os, "open", no_reading)
+    log = AuditLog(path)
+    log.write(EVENT, n=1)
+    log.write(EVENT, n=2)
+    assert [line["n"] for line in lines(path)] == [1, 2]
+
+
+def test_a_child_that_is_forked_in_the_middle_of_a_write_writes(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "web.jsonl")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with log._lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    child = multiprocessing.get_context("fork").Process(target=log.write, args=(EVENT,))
+    child.start()
+    child.join(30)
+    is_stuck = child.is_alive()
+    child.kill()
+    done.set()
+    thread.join()
+    assert not is_stuck
+    assert len(lines(tmp_path / "web.jsonl")) == 1
+
+
+def test_a_signals_handler_may_write_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "web.jsonl")
+    before = signal.signal(signal.SIGUSR1, lambda *_: log.write(EVENT, n=1))
+    try:
+        with log._lock:
+            os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    log.write(EVENT, n=2)
+    assert [line["n"] for line in lines(tmp_path / "web.jsonl")] == [1, 2]
+
+
 def test_a_logging_handler_writes_what_is_an_audit_event(tmp_path: Path) -> None:
     path = tmp_path / "web.jsonl"
     logger = logging.getLogger("gateway of a test")

@@ -8,7 +8,7 @@ import pytest
 
 from agent.settings import AgentSettings
 from auditship.errors import ConfigurationError
-from auditship.settings import is_loopback, load, read_secret
+from auditship.settings import is_loopback, load, read_secret, read_token
 from indexer.alerts.settings import AlertsSettings
 from indexer.settings import IndexerSettings
 
@@ -61,6 +61,8 @@ def test_relative_paths_begin_at_the_file(tmp_path: Path) -> None:
         (('"web"', '"Web UI"'), "'watch.0.gateway': a gateway's name is"),
         (("https://indexer", "http://indexer"), "plain HTTP is for loopback"),
         (("https://indexer.example:8443", "indexer:8443"), "'indexer.urls.0'"),
+        (("example:8443", "example:84443"), "'indexer.urls.0': Port out of range"),
+        (("state_dir =", 'metrics_listen = "127.0.0.1:99464"\nstate_dir ='), "'metrics_listen': Port out of range"),
         (('urls = ["https://indexer.example:8443"]', ""), "'indexer.urls' is missing"),
         (("state_dir =", "window_bytes = 1\nstate_dir ="), "'window_bytes': .*greater than or equal"),
         (('"state"', "5 five"), "not TOML"),
@@ -112,6 +114,23 @@ def test_a_secret_s_file_is_closed_to_others_and_not_empty(tmp_path: Path) -> No
         read_secret(file)
     with pytest.raises(ConfigurationError, match="No such file"):
         read_secret(tmp_path / "none")
+    file.write_bytes("\ufeffgeheim, ü\r\n".encode())
+    assert read_secret(file) == "geheim, ü", "a file that an editor began with a mark"
+    file.write_bytes("secret".encode("utf-16"))
+    with pytest.raises(ConfigurationError, match="not text in UTF-8"):
+        read_secret(file)
+
+
+def test_a_token_is_one_word_that_a_header_can_hold_and_is_not_shown_where_it_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cr3t.-_~+/=\n")
+    file.chmod(0o600)
+    assert read_token(file) == "s3cr3t.-_~+/="
+    for wrong in ("s3cr3t\nanother", "s3cr3t another", "s3cr3t\x00", "s3cr3tü"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigurationError, match=r"token: not a token") as caught:
+            read_token(file)
+        assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://[::1]:8443/", "localhost:9", "127.8.9.1:80"])

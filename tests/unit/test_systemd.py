@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.settings import AgentSettings
+
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 COMMANDS = {
     "agent": "agent --config /etc/auditship/agent.toml",
@@ -54,3 +56,10 @@ def test_systemd_understands_it_and_finds_it_closed(unit: Path) -> None:
     verified = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     complaints = [line for line in verified.stderr.splitlines() if "is not executable" not in line]
     assert not complaints
+
+
+def test_the_agent_may_have_a_thread_for_each_directory_and_shipper() -> None:
+    unit = next(each for each in UNITS if each.stem == "auditship-agent")
+    defaults = AgentSettings.model_fields
+    threads = defaults["directories_watched_max"].default + 32 + 16
+    assert int(values(unit)["TasksMax"]) >= threads
