@@ -178,7 +178,7 @@ def read_token(path: Path) -> str:
         ConfigurationError: as :func:`read_secret`, or a header cannot hold it.
     """
     token = read_secret(path)
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    if not (token.isascii() and token.isprintable()):
         raise ConfigurationError(
             f"{path}: not a token", "It should hold the token, alone: one line of letters, digits and signs."
         )

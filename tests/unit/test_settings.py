@@ -121,12 +121,12 @@ def test_a_secret_s_file_is_closed_to_others_and_not_empty(tmp_path: Path) -> No
         read_secret(file)
 
 
-def test_a_token_is_one_word_that_a_header_can_hold_and_is_not_shown_where_it_is_wrong(tmp_path: Path) -> None:
+def test_a_token_is_one_line_that_a_header_can_hold_and_is_not_shown_where_it_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("s3cr3t.-_~+/=\n")
     file.chmod(0o600)
     assert read_token(file) == "s3cr3t.-_~+/="
-    for wrong in ("s3cr3t\nanother", "s3cr3t another", "s3cr3t\x00", "s3cr3tü"):
+    for wrong in ("s3cr3t\nanother", "s3cr3t\x00", "s3cr3tü"):
         file.write_text(wrong)
         with pytest.raises(ConfigurationError, match=r"token: not a token") as caught:
             read_token(file)
