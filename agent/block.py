@@ -24,6 +24,8 @@ class Block:
     refusals: int = 0
     """How often the indexer found it malformed."""
     done: bool = False
+    is_taken_back: bool = False
+    """It waits for its stream to be read again from a place before it."""
     stale: bool = False
     """The stream was taken back to a place before it: its answer no longer counts."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,8 @@ class Unborn:
     file: int
     found: Found
     size: int = -1
+    unlisted_at_s: float | None = None
+    """Since when the globs no longer name it."""
 
 
 class Catalogue:
@@ -54,6 +57,8 @@ class Catalogue:
         """Streams whose file has become another one, and which wait for answers."""
         self.unborn: dict[Key, Unborn] = {}
         self._unborn_max = unborn_max
+        self.unreadable: set[str] = set()
+        """Files that could not be opened or read when they were last found."""
         self.records = Records(agent)
         for record in loaded.records:
             if record.state == SUPERSEDED:
@@ -88,21 +93,24 @@ class Catalogue:
         except OSError as error:
             where = "open files" if error.errno in (errno.EMFILE, errno.ENFILE) else found.path
             self._report.trouble(where, error.strerror or str(error))
-            return None
-        self._report.over(found.path)
-        info = self._system.fstat(file)
-        if (info.st_dev, info.st_ino) != (found.device, found.inode):
-            self._system.close(file)  # replaced meanwhile: the next look finds the new one
+            self.unreadable.add(found.path)
             return None
         try:
-            return self.bear(Unborn(file, found))
+            info = self._system.fstat(file)
+            if (info.st_dev, info.st_ino) != (found.device, found.inode):
+                self._system.close(file)  # replaced meanwhile: the next look finds the new one
+                return None
+            stream = self.bear(Unborn(file, found))
         except OSError as error:
             self._report.trouble(found.path, error.strerror or str(error))
+            self.unreadable.add(found.path)
             self._system.close(file)
             return None
+        self._report.over(found.path)
+        return stream
 
-    def bear(self, unborn: Unborn) -> Stream | None:
-        """The stream of an open file, if its first line is complete.
+    def bear(self, unborn: Unborn, *, is_ended: bool = False) -> Stream | None:
+        """The stream of an open file, if its first line is complete, or as complete as it will ever be.
 
         Raises:
             OSError: it cannot be read; nothing has changed.
@@ -111,7 +119,7 @@ class Catalogue:
         key = found.device, found.inode
         info = self._system.fstat(unborn.file)
         head = self._head(unborn.file)
-        first_line = FirstLine.of(head)
+        first_line = FirstLine.of(head, is_ended=is_ended)
         if first_line is None:
             unborn.size = info.st_size
             self._tell_replaced(key)
@@ -177,7 +185,12 @@ class Catalogue:
         except OSError as error:
             self._report.trouble(stream.path, error.strerror or str(error))
             return False
-        info = self._system.fstat(file)
+        try:
+            info = self._system.fstat(file)
+        except OSError as error:
+            self._report.trouble(stream.path, error.strerror or str(error))
+            self._system.close(file)
+            return False
         if (info.st_dev, info.st_ino) != (stream.identity.device, stream.identity.inode):
             self._system.close(file)
             return False
@@ -189,7 +202,7 @@ class Catalogue:
         """Whether an open stream's file still begins as it did, as far as it can be read."""
         assert stream.file is not None
         try:
-            return FirstLine.of(self._head(stream.file)) == stream.identity.first_line
+            return stream.identity.first_line.begins(memoryview(self._head(stream.file)))
         except OSError:
             return True  # reading on will tell
 
@@ -208,9 +221,9 @@ class Catalogue:
             self.records.touch(stream)
         if file is None:
             return None
-        info = self._system.fstat(file)
-        found = Found(stream.path, stream.gateway, *key, info.st_size, info.st_mtime_ns)
         try:
+            info = self._system.fstat(file)
+            found = Found(stream.path, stream.gateway, *key, info.st_size, info.st_mtime_ns)
             return self.bear(Unborn(file, found))
         except OSError as error:  # the next look will find it
             self._report.trouble(stream.path, error.strerror or str(error))
@@ -233,17 +246,19 @@ class Catalogue:
             self._report.gap(stream.path, stream.id, stream.position.offset, stream.size, reason)
         state = RELEASED
         if stream.file is not None:
-            if self._system.fstat(stream.file).st_nlink == 0:
-                state = ENDED
+            with suppress(OSError):
+                state = ENDED  # also where it cannot be told any more
+                if self._system.fstat(stream.file).st_nlink:
+                    state = RELEASED
             self.close(stream)
         del self.streams[key]
         self.records.keep(key, stream, state)
 
     def release_unborn(self, key: Key) -> None:
-        """A file that is no longer watched, before its first line was complete."""
+        """A file that is no longer watched, and has nothing that could be read."""
         unborn = self.unborn.pop(key)
-        if size := self._system.fstat(unborn.file).st_size:
-            self._report.gap(unborn.found.path, "none yet", 0, size, "gone before its first line was complete")
+        if unborn.size > 0:
+            self._report.gap(unborn.found.path, "none yet", 0, unborn.size, "gone before it could be read")
         self._system.close(unborn.file)
 
     def close(self, stream: Stream) -> None:
@@ -256,8 +271,8 @@ class Catalogue:
         """At the end."""
         for stream in self.streams.values():
             self.close(stream)
-        for key in list(self.unborn):
-            self.release_unborn(key)
+        for unborn in self.unborn.values():
+            self._system.close(unborn.file)
 
     def _head(self, file: int) -> bytes:
         head = bytearray(FIRST_LINE_BYTES_MAX)

@@ -84,7 +84,7 @@ class Discovery:
         self.directories = set()
         listings, self._listings = self._listings, {}
         for pattern in self._patterns:
-            for directory in _directories(pattern.directory):
+            for directory in self._directories(pattern.directory, troubles):
                 if directory != self._own_directory:
                     self.directories.add(directory)
                 key = pattern, directory
@@ -96,6 +96,50 @@ class Discovery:
                 for each in self._files(listing.paths, pattern.gateway, troubles):
                     found.setdefault((each.device, each.inode), each)
         return found, troubles
+
+    def _directories(self, pattern: str, troubles: list[Trouble]) -> Iterator[str]:
+        """The directories that a glob names; a plain path names itself, whether it is there or not."""
+        first, *parts = Path(pattern).parts
+        return self._below(first, parts, troubles) if glob.has_magic(pattern) else iter([pattern])
+
+    def _below(self, directory: str, parts: Sequence[str], troubles: list[Trouble]) -> Iterator[str]:
+        """The directories that the parts of a glob name below one."""
+        at = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+        directory = os.path.join(directory, *parts[:at])  # noqa: PTH118 - text, as names are
+        if at == len(parts):
+            yield directory
+        elif parts[at] == "**":
+            for each in self._all_below(directory, troubles):
+                yield from self._below(each, parts[at + 1 :], troubles)
+        else:
+            is_named = re.compile(translate(parts[at])).match
+            for each in self._directories_in(directory, troubles):
+                if is_named(os.path.basename(each)):  # noqa: PTH119
+                    yield from self._below(each, parts[at + 1 :], troubles)
+
+    def _all_below(self, directory: str, troubles: list[Trouble]) -> Iterator[str]:
+        """A directory and all in it, each once: links may lead in circles."""
+        left, seen = [directory], set()
+        while left:
+            each = left.pop()
+            try:
+                info = self._system.stat(each)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                troubles.append(Trouble(each, error.strerror or str(error)))
+                continue
+            if (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                yield each
+                left += self._directories_in(each, troubles)
+
+    def _directories_in(self, directory: str, troubles: list[Trouble]) -> list[str]:
+        try:
+            return sorted(entry.path for entry in self._system.entries(directory) if entry.is_dir())
+        except OSError as error:
+            troubles.append(Trouble(directory, error.strerror or str(error)))
+            return []
 
     def _listing(self, pattern: _Pattern, directory: str, last: _Listing | None) -> _Listing:
         """The names in a directory that a pattern matches: those of the last look, while they must be the same."""
@@ -132,11 +176,3 @@ class Discovery:
 def _pattern(gateway: str, path: Path, exclude: Sequence[str]) -> _Pattern:
     excluded = "|".join(translate(each) for each in exclude)
     return _Pattern(gateway, str(path.parent), re.compile(translate(path.name)), re.compile(excluded) if excluded else None)
-
-
-def _directories(pattern: str) -> Iterator[str]:
-    """The directories that a glob names; a plain path names itself, whether it is there or not."""
-    if not glob.has_magic(pattern):
-        yield pattern
-        return
-    yield from (each.rstrip(os.sep) for each in glob.iglob(os.path.join(pattern, ""), recursive=True, include_hidden=True))  # noqa: PTH118, PTH207 - text, as names are

@@ -24,13 +24,16 @@ class FirstLine(NamedTuple):
     length: int
 
     @classmethod
-    def of(cls, head: bytes) -> FirstLine | None:
-        """From a file's first 4 KiB (all of it, if it is shorter); none while the line is not complete."""
+    def of(cls, head: bytes, *, is_ended: bool = False) -> FirstLine | None:
+        """From a file's first 4 KiB (all of it, if it is shorter); none while the line is not complete.
+
+        ``is_ended``: nobody writes to it any more, and what there is of a line is all of it.
+        """
         end = head.find(b"\n", 0, FIRST_LINE_BYTES_MAX) + 1
         if not end:
-            if len(head) < FIRST_LINE_BYTES_MAX:
+            if not head or (len(head) < FIRST_LINE_BYTES_MAX and not is_ended):
                 return None
-            end = FIRST_LINE_BYTES_MAX
+            end = min(len(head), FIRST_LINE_BYTES_MAX)
         return cls(first_line_digest(head[:end]), end)
 
     def begins(self, data: memoryview) -> bool:

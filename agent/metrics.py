@@ -8,6 +8,7 @@ Nothing is counted for it: it shows what the reader knows at the moment of askin
     auditship_agent_retries_total                                 answers that were no receipt
     auditship_agent_gaps_total, _gap_bytes_total                  what could not be read and never will be
     auditship_agent_halted_total                                  streams that only a person can help
+    auditship_agent_unreadable                                    files and directories that could not be read at the last look
     auditship_agent_streams{gateway}                              files that are watched
     auditship_agent_lag_bytes{gateway}                            there and not acknowledged yet
     auditship_agent_lag_seconds{gateway}                          how long the one farthest behind has been so
@@ -42,7 +43,7 @@ _HELP = {
     "gaps": "Stretches that could not be read and never will be.",
     "gap_bytes": "Bytes of them, as far as known.",
     "halted": "Streams that only a person can help.",
-    "unreadable": "Files that could not be read.",
+    "unreadable": "Files and directories that could not be read at the last look.",
 }
 
 
@@ -76,7 +77,8 @@ class _Collected(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All metrics."""
         for each in fields(Counts):
-            yield CounterMetricFamily(f"auditship_agent_{each.name}", _HELP[each.name], getattr(self._counts, each.name))
+            family = GaugeMetricFamily if each.name == "unreadable" else CounterMetricFamily
+            yield family(f"auditship_agent_{each.name}", _HELP[each.name], getattr(self._counts, each.name))
         now = time.monotonic()
         streams: Counter[str] = Counter()
         lag_bytes: Counter[str] = Counter()

@@ -6,6 +6,7 @@ there is either the old one or the new one, and in which order files and their d
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -53,6 +54,15 @@ class System:
             done += got
         return done
 
+    def data_from(self, file: int, offset: int) -> int:
+        """Where data begins at or behind an offset: what lies between is a hole, all NULs. The file's end, if there is none."""
+        try:
+            return os.lseek(file, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return max(offset, os.fstat(file).st_size)
+            return offset  # a file system that does not tell
+
     def stat(self, path: str) -> os.stat_result:
         """What the file is like that a name leads to."""
         return os.stat(path)  # noqa: PTH116 - once for each watched file, ten thousand times in a look
@@ -76,6 +86,10 @@ class System:
     def now_ns(self) -> int:
         """The wall clock."""
         return time.time_ns()
+
+    def work_s(self) -> float:
+        """How long this thread has worked; waiting for a disk or a network is no work."""
+        return time.thread_time()
 
     # The state's files: what a test makes fail, tear or forget is one of these calls.
 

@@ -29,6 +29,7 @@ from agent.discover import Discovery, Found
 from agent.events import GATEWAY
 from agent.keeper import Keeper, NotSaved, Saved
 from agent.osio import System
+from agent.records import Key
 from agent.report import Report
 from agent.settings import AgentSettings
 from agent.ship import Outcome, Verdict
@@ -50,6 +51,8 @@ SCAN_COST_MAX: Final = 0.005
 """The share of time that regular looks through the globs may take: with very many files they become rarer."""
 WOKEN_SCAN_COST_MAX: Final = 0.1
 """The same while directories change."""
+SCAN_WAIT_S_MAX: Final = 600.0
+"""How long the next look is put off for that, at most."""
 
 
 class Looked(NamedTuple):
@@ -294,34 +297,36 @@ class Reader:
         streams = [*self._catalogue.streams.values(), *self._catalogue.superseded]
         if any(stream.outstanding or stream.rewinding for stream in streams):
             return False
-        self.is_complete = not self._report.counts.halted
+        self.is_complete = not (self._report.counts.halted or self._report.counts.unreadable)
         return True
 
     # Looking
 
     def _scan(self, now: float) -> None:
         """Looks through the globs: finds new files, and what has become of those known."""
+        began_s = self._system.work_s()
         found, troubles = self._discovery.look()
         for trouble in troubles:
             self._report.trouble(trouble.path, trouble.reason)
         new_s = self._look_at_listed(found, now)
         hidden = tuple(trouble.path for trouble in troubles)
+        self._report.counts.unreadable = len(self._catalogue.unreadable.union(hidden))
         for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
             if not stream.path.startswith(hidden):  # what could not be looked at is not gone
                 self._look_at_unlisted(stream, now)
-        for key in [key for key in self._catalogue.unborn if key not in found]:
-            if not self._catalogue.unborn[key].found.path.startswith(hidden):
-                self._catalogue.release_unborn(key)
+        for key, unborn in [(key, unborn) for key, unborn in self._catalogue.unborn.items() if key not in found]:
+            if not unborn.found.path.startswith(hidden):
+                self._look_at_unlisted_unborn(key, unborn, now)
         for record in self._catalogue.records.missing(found, hidden):
             self._tell_missing(record)
         if not troubles and self._catalogue.settle(found):
             self._is_whole_due = self._is_changed = True
         self._has_scanned = True
         self._watch(self._discovery.directories)
-        ended = self._clock()
-        look_s = ended - now - new_s  # a new file is new once: what it took says nothing of the next look
-        self._scan_at = ended + max(self._settings.scan_interval_s, look_s / SCAN_COST_MAX)
-        self._scan_not_before = ended + (ended - now) / WOKEN_SCAN_COST_MAX
+        ended, work_s = self._clock(), self._system.work_s() - began_s
+        look_s = work_s - new_s  # a new file is new once: what it took says nothing of the next look
+        self._scan_at = ended + max(self._settings.scan_interval_s, min(look_s / SCAN_COST_MAX, SCAN_WAIT_S_MAX))
+        self._scan_not_before = ended + min(work_s / WOKEN_SCAN_COST_MAX, SCAN_WAIT_S_MAX)
 
     def _tell_missing(self, record: Record) -> None:
         """A file was there when the agent ended, and is not there any more."""
@@ -333,33 +338,36 @@ class Reader:
             self._report.trouble(path, f"gone while nobody looked; all that was seen of it, {start} bytes, had been shipped")
 
     def _look_at_listed(self, found: Mapping[tuple[int, int], Found], now: float) -> float:
-        """The files that the globs name; returns the seconds that those took which are new."""
+        """The files that the globs name; returns the seconds of work that those took which are new."""
         new_s = 0.0
+        self._catalogue.unreadable.clear()
         for key, each in found.items():
             if (stream := self._catalogue.streams.get(key)) is not None:
                 self._look_at(stream, each, now)
             elif key in self._catalogue.unborn:
-                self._catalogue.unborn[key].found = each
+                unborn = self._catalogue.unborn[key]
+                unborn.found, unborn.unlisted_at_s = each, None
             else:
-                began = self._clock()
+                began_s = self._system.work_s()
                 if (stream := self._catalogue.discover(each)) is not None:
                     self._born(stream, now)
-                new_s += self._clock() - began
+                new_s += self._system.work_s() - began_s
         return new_s
 
     def _look_at(self, stream: Stream, found: Found, now: float) -> None:
         if stream.path != found.path:
             stream.path = found.path
             self._catalogue.records.touch(stream)
+        stream.gateway = found.gateway  # a reload may have named another
         stream.listed, stream.ending = True, False
         if (found.size, found.changed_ns) != (stream.size, stream.changed_ns):
             stream.changed_ns = found.changed_ns
             self._grew(stream, found.size, now)
 
-    def _bear(self, unborn: Unborn, now: float) -> bool:
+    def _bear(self, unborn: Unborn, now: float, *, is_ended: bool = False) -> bool:
         """Whether a file without a first line has one now."""
         try:
-            stream = self._catalogue.bear(unborn)
+            stream = self._catalogue.bear(unborn, is_ended=is_ended)
         except OSError as error:
             self._report.trouble(unborn.found.path, error.strerror or str(error))
             return False
@@ -392,6 +400,14 @@ class Reader:
         elif stream.unread <= 0 and not stream.outstanding and not stream.rewinding:
             self._release(stream)
 
+    def _look_at_unlisted_unborn(self, key: Key, unborn: Unborn, now: float) -> None:
+        """The same of a file without a first line: whoever writes to it may still do, and then half a line is all there is."""
+        if unborn.unlisted_at_s is None:
+            unborn.unlisted_at_s = now
+        is_ended = self._once or now - unborn.unlisted_at_s >= self._settings.release_after_s
+        if not self._bear(unborn, now, is_ended=is_ended) and is_ended:
+            self._catalogue.release_unborn(key)
+
     def _release(self, stream: Stream) -> None:
         self._busy.pop(stream, None)
         self._waiting.pop(stream, None)
@@ -411,11 +427,17 @@ class Reader:
         for stream in reversed(looked):
             has_grown |= self._look_at_open(stream, now)
         for unborn in list(self._catalogue.unborn.values()):
-            if self._system.fstat(unborn.file).st_size != unborn.size:
-                has_grown |= self._bear(unborn, now)
+            has_grown |= self._has_grown(unborn) and self._bear(unborn, now)
         interval_s = POLL_INTERVAL_MIN_S if has_grown else self._poll_interval_s * 1.5
         self._poll_interval_s = min(interval_s, self._settings.poll_interval_max_s)
         self._poll_at = now + self._poll_interval_s
+
+    def _has_grown(self, unborn: Unborn) -> bool:
+        try:
+            return self._system.fstat(unborn.file).st_size != unborn.size
+        except OSError as error:
+            self._report.trouble(unborn.found.path, error.strerror or str(error))
+            return False
 
     def _look_at_open(self, stream: Stream, now: float) -> bool:
         """Whether an open file has another size than before."""
@@ -548,6 +570,11 @@ class Reader:
         self._busy.pop(stream, None)
         self._waiting.pop(stream, None)
         self._is_changed = True
+        if stream.rewinding:  # nothing can be read again: what is held is sent
+            stream.rewinding = False
+            for block in stream.outstanding:
+                if block.is_taken_back:
+                    self._later(block, stream.not_before_s)
         if (born := self._catalogue.supersede(stream, reason)) is not None:
             self._born(born, now)
 
@@ -564,7 +591,9 @@ class Reader:
             _, _, item = heapq.heappop(self._again)
             if isinstance(item, Stream):
                 self._make_ready(item)
-            elif not item.stale and not item.stream.rewinding and self._stop_at is None:
+            elif item.stream.rewinding:
+                item.is_taken_back = True
+            elif not item.stale and self._stop_at is None:
                 self._send(item)
 
     def _later(self, item: Block | Stream, at: float) -> None:
@@ -618,6 +647,8 @@ class Reader:
         if verdict is Verdict.MALFORMED and not block.refusals:
             block.refusals += 1
             self._send(block)
+        elif stream.superseded and verdict in (Verdict.MALFORMED, Verdict.TOO_LARGE):
+            self._give_up(block, outcome.detail)
         elif verdict is Verdict.MALFORMED or (verdict is Verdict.TOO_LARGE and block.header.length <= BLOCK_BYTES_MIN):
             stream.halted = True
             self._report.halted(stream, outcome.detail)
@@ -641,13 +672,24 @@ class Reader:
             self._pause_until = max(self._pause_until, again_at)
             self._later(block, again_at)
 
+    def _give_up(self, block: Block, detail: str) -> None:
+        """What the indexer will never take in this form, and what cannot be read again in another, is a gap."""
+        stream = block.stream
+        reason = f"overwritten, and not taken by the indexer as it was read before: {detail}"
+        self._report.gap(stream.path, stream.id, block.header.offset, block.end.offset, reason)
+        self._held_bytes -= len(block.body)
+        stream.acknowledge(block)
+        self._is_changed = True
+        if not stream.outstanding:
+            self._catalogue.finish(stream)
+
     def _take_back(self, block: Block, now: float, wait_s: float) -> None:
         """The stream will be read again from the acknowledged prefix; one whose file is another by now sends what it holds."""
         stream = block.stream
         if stream.superseded:
             self._later(block, now + max(wait_s, self._settings.refused_interval_s))
             return
-        stream.rewinding = True
+        block.is_taken_back = stream.rewinding = True
         stream.not_before_s = now + wait_s
 
     def _rewind(self, stream: Stream) -> None:

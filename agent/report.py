@@ -22,7 +22,7 @@ _log = logging.getLogger("auditship.agent")
 
 @dataclass(slots=True)
 class Counts:
-    """Since the start."""
+    """Since the start; ``unreadable`` at the last look."""
 
     lines: int = 0
     bytes: int = 0

@@ -83,11 +83,12 @@ class Agent:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         checkpoint = Checkpoint(self._system, settings.state_dir)
-        self._keeper = Keeper(checkpoint, settings.window_bytes, self._inbox.put)
         self._wake = Wake(lambda: self._inbox.put(Looked()), 0 if once else settings.directories_watched_max)
         tail = Tail(self._system, settings, self.id, lambda: self._system.now_ns() // 1_000_000)
         loaded = self._loaded(checkpoint, is_new=is_new)
-        open_files_max = self._open_files_max()
+        # blocks of an earlier life, with a larger window, may still have to be sent again
+        self._keeper = Keeper(checkpoint, max(settings.window_bytes, loaded.window_bytes), self._inbox.put)
+        open_files_max, unborn_max = self._open_files_max()
         self.reader = Reader(
             settings,
             system=self._system,
@@ -97,7 +98,7 @@ class Agent:
                 tail=tail,
                 loaded=loaded,
                 report=self.report,
-                unborn_max=min(settings.polled_files_max, open_files_max // 4 + 1),
+                unborn_max=unborn_max,
             ),
             discovery=self._discovery(settings),
             tail=tail,
@@ -192,12 +193,15 @@ class Agent:
         signal.signal(number, signal.SIG_DFL)
         self._inbox.put(Stop())
 
-    def _open_files_max(self) -> int:
-        wanted = self._settings.open_files_max
-        allowed = self._system.open_files_max(wanted)
+    def _open_files_max(self) -> tuple[int, int]:
+        """How many files may be held open, and beside them how many that have no first line yet."""
+        wanted, unborn_max = self._settings.open_files_max, self._settings.polled_files_max
+        allowed = self._system.open_files_max(wanted + unborn_max)
+        unborn_max = min(unborn_max, allowed // 5 + 1)
+        allowed = max(1, min(wanted, allowed - unborn_max))
         if allowed < wanted:
             _log.warning("%d files are held open, not open_files_max = %d: ulimit -n is lower", allowed, wanted)
-        return allowed
+        return allowed, unborn_max
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         """A reload is wished for; the main thread sees to it."""

@@ -132,14 +132,22 @@ class Tail:
         )
         return Block(stream, header, self._compress(data), Mark.after(start.offset + header.span, chain, seen))
 
+    def _hole(self, stream: Stream, nuls: int) -> Gap:
+        """At least so many NULs: a hole of any size is passed over at once, with what is left of its last block."""
+        assert stream.file is not None
+        position = stream.position
+        end = self._system.data_from(stream.file, position.offset + nuls)
+        end += nul_run(self._view[: self._read_around(stream, end, 0, self.block_bytes_max)])
+        nuls = end - position.offset
+        return Gap(Mark.after(end, position.chain, bytes(min(nuls, TAIL_BYTES_MAX))), f"{nuls} NUL bytes before the next line")
+
     def _long_line(self, stream: Stream, start: int, got: int) -> Block | None:
         """The block of a line that is longer than a block, once its end is found."""
         position = stream.position
         kept = min(self._line_bytes_max, self.block_bytes_max) - 1
         nuls = nul_run(self._view[start:got])
         if nuls >= kept:
-            mark = Mark.after(position.offset + nuls, position.chain, self._view[: start + nuls])
-            raise Gap(mark, f"{nuls} NUL bytes before the next line")
+            raise self._hole(stream, nuls)
         offset = max(stream.scan_from, position.offset)
         for _ in range(SEARCH_STEPS_MAX):
             before = min(TAIL_BYTES_MAX, offset)

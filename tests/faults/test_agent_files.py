@@ -192,3 +192,56 @@ def test_names_that_are_not_utf8_are_shipped_under_their_own_name(product: Produ
     product.start_agent()
     arrived(product, receiver, lines(0, 5))
     assert receiver.seen[0].path == b"logs/" + os.path.basename(name) or receiver.seen[0].path == name  # noqa: PTH119
+
+
+def test_an_empty_file_that_is_rotated_away_is_read_as_long_as_its_writer_may_hold_it(
+    product: Product, receiver: Receiver
+) -> None:
+    path = product.logs / "web.jsonl"
+    append(path, lines(0, 1))
+    quiet = product.logs / "web-quiet.jsonl"
+    writer = quiet.open("ab", buffering=0)
+    product.start_agent()
+    arrived(product, receiver, lines(0, 1))
+    quiet.rename(product.logs / "rotated.1")
+    append(path, lines(1, 1))
+    arrived(product, receiver, lines(0, 2))
+    writer.write(b"".join(lines(10, 3)))
+    writer.close()
+    arrived(product, receiver, lines(0, 2) + lines(10, 3))
+    assert "gap" not in product.said("agent")
+
+
+def test_a_hole_of_many_gigabytes_is_one_gap(product: Product, receiver: Receiver) -> None:
+    path = product.logs / "web.jsonl"
+    append(path, lines(0, 3))
+    product.start_agent()
+    arrived(product, receiver, lines(0, 3))
+    with path.open("r+b", buffering=0) as file:
+        file.seek(30 << 30)
+        file.write(b"".join(lines(3, 3)))
+    arrived(product, receiver, lines(0, 6))
+    assert product.said("agent").count("gap in") == 1
+
+
+def test_once_says_with_its_status_that_a_file_could_not_be_read(product: Product, receiver: Receiver) -> None:
+    append(product.logs / "web.jsonl", lines(0, 3))
+    (product.logs / "web-loop.jsonl").symlink_to("web-loop.jsonl")
+    assert product.start("agent", "--config", "agent.toml", "--once").wait(60) == 1
+    arrived(product, receiver, lines(0, 3))
+    assert "web-loop.jsonl: Too many levels of symbolic links" in product.said("agent")
+
+
+def test_a_stop_tells_no_gap_of_a_line_that_is_still_being_written(product: Product, receiver: Receiver) -> None:
+    path = product.logs / "web.jsonl"
+    path.write_bytes(lines(0, 1)[0][:10])
+    append(product.logs / "api.jsonl", lines(5, 1))
+    agent = product.start_agent()
+    arrived(product, receiver, lines(5, 1))
+    agent.terminate()
+    assert agent.wait(30) == 0
+    append(path, [lines(0, 1)[0][10:]])
+    product.ship()
+    arrived(product, receiver, lines(5, 1) + lines(0, 1))
+    assert "gap" not in product.said("agent")
+    assert not any(event["action"] == "agent.gap" for event in receiver.events)

@@ -61,6 +61,24 @@ def test_an_agent_takes_new_files_at_a_reload_and_keeps_what_it_knows(shipping: 
     assert len({header.stream for header in receiver.seen}) == 2
 
 
+def test_a_gateway_that_has_another_name_after_a_reload_has_it_for_files_that_are_known(
+    shipping: Product, receiver: Receiver
+) -> None:
+    append(shipping.logs / "web.jsonl", lines(0, 20))
+    agent = shipping.start_agent()
+    arrived(shipping, receiver, lines(0, 20))
+    replace_in(shipping.home / "agent.toml", 'gateway = "web"', 'gateway = "console"')
+    hang_up(agent)
+    until(lambda: "reloaded" in shipping.said("agent"), lambda: shipping.said("agent"))
+
+    def is_taken() -> bool:
+        append(shipping.logs / "web.jsonl", lines(20, 1))
+        return receiver.seen[-1].gateway == "console"
+
+    until(is_taken, lambda: shipping.said("agent"))
+    assert len({header.stream for header in receiver.seen}) == 1
+
+
 def test_a_bad_configuration_is_told_at_a_reload_and_the_old_one_kept(shipping: Product, receiver: Receiver) -> None:
     agent = shipping.start_agent()
     append(shipping.logs / "web.jsonl", lines(0, 20))

@@ -20,6 +20,8 @@ from agent.osio import System
 DEVICE = 1
 STATE = Path("/state")
 LOGS = "/logs"
+BLOCK_BYTES = 512
+"""Holes are of whole blocks."""
 
 
 class Inode:
@@ -183,8 +185,21 @@ class Machine(System):
         buffer[: len(data)] = data
         return len(data)
 
+    def data_from(self, file: int, offset: int) -> int:
+        inode = self._files[file]
+        assert isinstance(inode, Inode)
+        rest = inode.data[offset:]
+        return (
+            (offset + len(rest) - len(rest.lstrip(b"\0"))) // BLOCK_BYTES * BLOCK_BYTES
+            if rest.strip(b"\0")
+            else len(inode.data)
+        )
+
     def now_ns(self) -> int:
         return self.clock_ns
+
+    def work_s(self) -> float:
+        return self.clock_ns / 1e9
 
     def read(self, path: Path) -> bytes:
         return bytes(self._inode(str(path)).data)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,7 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import LOGS
 from simulation import ANSWERS, NAMES, run
-from world import World
+from world import SETTINGS, World
+
+from agent.checkpoint import parse
+from agent.run import Agent
+from agent.ship import Outcome, Verdict
 
 FIXED = range(1000)
 FRESH = 1000
@@ -73,6 +81,98 @@ def test_what_it_takes_to_meet_new_files_does_not_put_off_the_next_look() -> Non
         world.write(name, 1)
     world.heal()
     assert world.cluster.stored == world.written
+
+
+@pytest.mark.parametrize("answer", ["too large", "refused"])
+def test_a_file_that_is_truncated_while_its_stream_is_to_be_read_again_loses_nothing_that_was_read(answer: str) -> None:
+    world = World(random.Random(1))
+    world.write("a.log", 80)
+    while len(world.under_way) < 2:
+        world.turn()
+        world.keep()
+    world.answer(0, answer)
+    world.turn()
+    (stream,) = world.reader.streams()
+    assert stream.rewinding, "the other block has no answer yet"
+    world.truncate("a.log")
+    world.turn()
+    world.pass_time(1)
+    world.write("a.log", 3)
+    world.heal()
+    world.check()
+    assert not world.reader._catalogue.superseded
+    assert not [gap for gap in world.gaps if "read before" in str(gap)]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.MALFORMED, Verdict.TOO_LARGE])
+def test_what_is_never_taken_and_cannot_be_read_again_is_a_gap_told_once(verdict: Verdict) -> None:
+    world = World(random.Random(1))
+    world.write("a.log", 80)
+    while len(world.under_way) < 2:
+        world.turn()
+        world.keep()
+    world.truncate("a.log")
+    world.turn()
+    world.pass_time(1)
+    world.turn()
+    (stream,) = world.reader._catalogue.superseded
+    size = stream.position.offset
+    for _ in range(4):
+        while world.under_way:
+            world.inbox.put(Outcome(world.under_way.pop(), verdict, "never"))
+        world.turn()
+    assert not world.reader._catalogue.superseded
+    told = sorted((start, end) for _, stream_id, start, end in world.report.told if stream_id == stream.id and start < size)
+    assert told[0][0] == 0
+    assert sum(end - start for start, end in told) == size, "each byte once"
+    world.heal()
+
+
+def test_half_a_line_in_a_file_that_left_the_globs_is_sent_as_all_there_is() -> None:
+    world = World(random.Random(1))
+    inode = world.machine.make(f"{LOGS}/a.log")
+    inode.data[:] = b'{"half":1'
+    world.turn()
+    world.machine.link(f"{LOGS}/a.log", None)
+    for _ in range(8):
+        world.pass_time(1)
+        world.turn()
+        world.keep()
+    (block,) = world.under_way
+    assert block.header.unterminated
+    assert zstandard.decompress(block.body) == b'{"half":1\n'
+    assert not world.report.told
+
+
+def test_a_slow_disk_does_not_put_off_the_next_look_and_work_does() -> None:
+    world = World(random.Random(1))
+    machine, real = world.machine, world.machine.entries
+    for is_work, longest in ((False, 1.0), (True, 700.0)):
+        worked = machine.work_s()
+
+        def slowly(directory: str) -> Iterator[Any]:
+            world.pass_time(30)
+            return real(directory)
+
+        world.write(f"{is_work}.log", 1)  # what has changed is listed again
+        machine.entries = slowly  # type: ignore[method-assign]
+        machine.work_s = (lambda: machine.clock_ns / 1e9) if is_work else lambda worked=worked: worked  # type: ignore[assignment, misc]
+        world.pass_time(1)
+        world.turn()
+        machine.entries = real  # type: ignore[method-assign]
+        wait_s = world.reader._scan_at - world.time_s
+        assert (100 < wait_s <= longest) if is_work else wait_s <= longest
+
+
+def test_a_smaller_window_does_not_forget_what_a_larger_one_may_have_sent(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    settings = SETTINGS.model_copy(update={"state_dir": tmp_path / "state", "window_bytes": 1 << 20})
+    checkpoint = tmp_path / "state" / "checkpoint"
+    for window in (1 << 20, 65536):
+        agent = Agent(settings.model_copy(update={"window_bytes": window}), once=True)
+        agent.run()
+        assert parse(checkpoint.read_bytes(), "checkpoint").window_bytes == 1 << 20
+        os.close(agent._lock)
 
 
 def test_a_seed_repeats_itself() -> None:

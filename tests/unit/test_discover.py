@@ -136,3 +136,58 @@ def test_a_file_that_cannot_be_looked_at_is_told_and_not_taken_for_gone(tmp_path
     files, troubles = discovery(Failing(), tmp_path).look()
     assert not files
     assert [(trouble.path, trouble.reason) for trouble in troubles] == [(str(tmp_path / "a.jsonl"), "Input/output error")]
+
+
+class Closed(System):
+    """A directory that cannot be listed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = str(directory)
+
+    def entries(self, directory: str) -> Iterator[os.DirEntry[str]]:
+        if directory == self.directory:
+            raise PermissionError(13, "Permission denied", directory)
+        return super().entries(directory)
+
+
+@pytest.mark.parametrize("glob", ["logs/*/*.jsonl", "logs/**/*.jsonl", "l*/w*/web.jsonl"])
+def test_a_directory_that_cannot_be_listed_is_told_and_its_files_are_not_taken_for_gone(tmp_path: Path, glob: str) -> None:
+    folder = tmp_path / "logs" / "web"
+    folder.mkdir(parents=True)
+    (folder / "web.jsonl").touch()
+    assert names(discovery(System(), tmp_path, glob)) == ["web.jsonl"]
+    files, troubles = discovery(Closed(tmp_path / "logs"), tmp_path, glob).look()
+    assert not files
+    assert {(trouble.path, trouble.reason) for trouble in troubles} == {(str(tmp_path / "logs"), "Permission denied")}
+
+
+def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path, system: Counted) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / name).symlink_to(".")
+    (tmp_path / "four").mkdir()
+    (tmp_path / "four" / "five").symlink_to(tmp_path)
+    (tmp_path / "four" / "web.jsonl").touch()
+    assert names(discovery(system, tmp_path, "**/*.jsonl")) == ["web.jsonl"]
+    assert sum(system.reads.values()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("glob", "wanted"),
+    [
+        ("a/b/x.jsonl", ["a/b/x.jsonl"]),
+        ("*/b/*.jsonl", ["a/b/x.jsonl", "c/b/x.jsonl"]),
+        ("[ab]/*/x.jsonl", ["a/.d/x.jsonl", "a/b/x.jsonl"]),
+        ("**/x.jsonl", ["a/.d/x.jsonl", "a/b/x.jsonl", "c/b/x.jsonl", "x.jsonl"]),
+        ("a/**/x.jsonl", ["a/.d/x.jsonl", "a/b/x.jsonl"]),
+        ("**/b/**/x.jsonl", ["a/b/x.jsonl", "c/b/x.jsonl"]),
+        ("?/none/x.jsonl", []),
+        ("none/*/x.jsonl", []),
+    ],
+)
+def test_what_globs_name(tmp_path: Path, system: Counted, glob: str, wanted: list[str]) -> None:
+    for name in ("a/b/x.jsonl", "a/.d/x.jsonl", "c/b/x.jsonl", "x.jsonl", "a/b/y.log"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files, troubles = discovery(system, tmp_path, glob).look()
+    assert not troubles
+    assert sorted(str(Path(each.path).relative_to(tmp_path)) for each in files.values()) == wanted
