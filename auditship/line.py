@@ -144,7 +144,7 @@ def decode_all(raws: Sequence[bytes]) -> tuple[Sequence[Line], Sequence[bytes]]:
     """
     if found := _familiar.decode_all(raws):
         return found
-    lines, extras = zip(*map(decode, raws), strict=True)
+    lines, extras = zip(*[decode(raw) for raw in raws], strict=True)  # CPython 3.11 leaks the call if ``*`` itself raises
     return lines, extras
 
 

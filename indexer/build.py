@@ -442,7 +442,8 @@ def reject(block: Block, decoded: Decoded, error: LineError) -> Entry:
 def _line(decoded: Decoded) -> Line:
     """What it says, if it is an event."""
     if decoded.line is None:
-        raise decoded.error or LineError("no event")
+        error = decoded.error or LineError("no event")
+        raise LineError(error.reason, error.pointer)  # a new one: the line's own would come to hold this frame, thus itself
     return decoded.line
 
 

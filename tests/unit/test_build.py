@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import sys
 from datetime import UTC, timedelta, timezone
 from typing import Any
 
@@ -277,3 +279,28 @@ def test_the_same_line_in_another_generation_of_its_file_is_another_document() -
 def test_a_change_without_one_of_its_sides_is_kept_as_it_is(change: dict[str, Any]) -> None:
     _, document = one({**EVENT, "changes": [change]})
     assert document["audit"]["changes"] == [change]
+
+
+REJECTED = [b"{", b"{}", json.dumps({**EVENT, "status": 1}).encode(), json.dumps({**EVENT, "ip": "nowhere"}).encode()]
+
+
+@pytest.mark.parametrize("ending", [b"", b"\r"], ids=["plain", "with a carriage return"])
+@pytest.mark.parametrize("line", REJECTED, ids=["no JSON", "a field missing", "a wrong type", "no address"])
+def test_rejected_lines_leave_nothing_in_memory(line: bytes, ending: bytes) -> None:
+    texts = [line + ending] * 20
+    data = b"\n".join(texts) + b"\n"
+    block = Block.of(header(data), sender="", now_ms=NOW_MS)
+
+    def blocks_after(times: int) -> int:
+        for _ in range(times):
+            if ending:
+                made = [BUILDER.build(block, decoded) for decoded in decode_block(header(data), data)]
+            else:
+                made, _ = BUILDER.take(block, 0, texts)
+            assert {entry.dataset for entry in made} == {"rejected"}
+        del made
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks_after(20)
+    assert blocks_after(50) - before < 250, "of 1,000 lines"
