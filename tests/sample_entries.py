@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 from msgspec.json import encode
 
 from indexer.document import ECS, Actor, Audit, Document, Entry, Event, Http, Id, Log, Organization, Related, Resource, User
@@ -110,6 +110,12 @@ def entry(number: int = 0, *, dataset: str = "web", retention: str = "30d", **ch
     if changes:
         body = encode(merged(decoded(body), changes))
     return Entry(identity, time_ms, dataset, retention, body)
+
+
+def beyond(number: int = 0, quota: str = "1e999", **changes: Any) -> Entry:
+    """The same with an extra field that is a number beyond a double."""
+    made = entry(number, **changes)
+    return structs.replace(made, body=made.body.replace(b'"extra":{', b'"extra":{"quota":%b,' % quota.encode()))
 
 
 def decoded(body: bytes) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
-import orjson
 
 from auditship.errors import AuditshipError
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.document import REJECTED
+from indexer.store.body import document_of
 from indexer.store.contract import Hit
 
 CSV_COLUMNS: Final = (
@@ -72,7 +72,7 @@ def _ndjson(hit: Hit) -> bytes:
 
 
 def _csv(hit: Hit) -> bytes:
-    document = orjson.loads(hit.body)
+    document = document_of(hit.body)
     audit, user, event = document.get("audit", {}), document.get("user", {}), document.get("event", {})
     resource = audit.get("resource", {})
     return _csv_line(

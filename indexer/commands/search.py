@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import COLUMNS, styled
+from indexer.store.body import document_of
 
 LIMIT_MAX = 10_000
 
@@ -45,7 +45,7 @@ def search(query: str, config: Path | None, limit: int, as_json: bool, **filters
         return
     table = Table(*COLUMNS, box=None, header_style="bold")
     for hit in page.hits:
-        table.add_row(*styled(orjson.loads(hit.body)))
+        table.add_row(*styled(document_of(hit.body)))
     console = Console()
     console.print(table if page.hits else "Nothing found.")
     if page.cursor:

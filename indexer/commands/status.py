@@ -16,6 +16,7 @@ from auditship import clock
 from auditship.log import printable
 from indexer.commands.options import reading
 from indexer.commands.show import local_time
+from indexer.store.body import document_of
 from indexer.store.contract import Query, Reader
 
 DAY_MS: Final = 86_400_000
@@ -68,7 +69,7 @@ def status_of(reader: Reader, store: str, now_ms: int) -> Status:
         events=reader.count(Query(since_ms=since)),
         rejected=reader.count(Query(datasets=("rejected",), since_ms=since)),
         gaps=len(gaps),
-        gap_bytes=sum(orjson.loads(body)["audit"]["extra"]["gap"]["bytes"] or 0 for body in gaps),
+        gap_bytes=sum(document_of(body)["audit"]["extra"]["gap"]["bytes"] or 0 for body in gaps),
         halts=reader.count(Query(datasets=AGENT, since_ms=since, action="agent.halt")),
         agents=agents_of(reader, now_ms),
     )
@@ -80,12 +81,12 @@ def agents_of(reader: Reader, now_ms: int) -> list[Agent]:
     agents = {name: Agent(name) for name, _ in known}
     recently = Query(datasets=AGENT, since_ms=now_ms - int(INTERVAL_S_MAX * SILENT_AFTER * 1000))
     for hit in reader.scan(recently):
-        document = orjson.loads(hit.body)
+        document = document_of(hit.body)
         _heard(agents.setdefault(document["user"]["id"], Agent(document["user"]["id"])), document, now_ms - hit.time_ms)
     for agent in [agent for agent in agents.values() if not agent.heard][:SILENT_SHOWN_MAX]:
         page = reader.search(Query(datasets=AGENT, actor=agent.id), limit=1)
         for hit in page.hits:
-            _heard(agent, orjson.loads(hit.body), now_ms - hit.time_ms)
+            _heard(agent, document_of(hit.body), now_ms - hit.time_ms)
     return sorted(agents.values(), key=lambda agent: (agent.state != "silent", agent.id))
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import orjson
 from rich.console import Console
 from rich.text import Text
 
 from auditship import clock
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import styled
+from indexer.store.body import document_of
 from indexer.store.contract import Hit, Query, Reader
 
 POLL_INTERVAL_S: Final = 1.0
@@ -49,7 +49,7 @@ def tail(query: str, config: Path | None, as_json: bool, **filters: Any) -> None
                     sys.stdout.buffer.write(hit.body + b"\n")
                     sys.stdout.flush()
                 else:
-                    console.print(Text("  ").join(styled(orjson.loads(hit.body))), soft_wrap=True)
+                    console.print(Text("  ").join(styled(document_of(hit.body))), soft_wrap=True)
     except KeyboardInterrupt:
         record(config, "tail", asked, state="ended", hits=hits)
 

@@ -17,8 +17,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
-import orjson
-
 from indexer.detect.alert import entry_of
 from indexer.detect.check import World
 from indexer.detect.cursor import Cursor
@@ -31,6 +29,7 @@ from indexer.detect.silence import MINUTE_MS, Heard, spoken
 from indexer.detect.span import Span
 from indexer.document import Entry
 from indexer.organizations import Policies
+from indexer.store.body import document_of
 from indexer.store.contract import Reader, Refused, Verdict, Writer
 
 OVERLAP_MS: Final = 120_000
@@ -187,7 +186,7 @@ class Detector:
 
     def _scan(self, chunk: Chunk, fields: Sequence[str], span: Span) -> Iterator[_Found]:
         for hit in self._reader.scan(span.query(chunk.text, chunk.datasets)):
-            document = orjson.loads(hit.body)
+            document = document_of(hit.body)
             if names := chunk.names_of(document):
                 yield event_of(hit, document, fields), names
 

@@ -10,9 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Final
 
-import orjson
-
 from indexer.detect.event import NETWORK, event_of, is_numbered, network_of
+from indexer.store.body import document_of
 from indexer.store.contract import Person, Reader
 
 ACTORS_MAX: Final = 1_000
@@ -47,7 +46,7 @@ class Networks:
     def _history(self, actor: Person, before_ms: int) -> set[str]:
         hits = self._reader.actor_history(*actor, since_ms=before_ms - HISTORY_MS)
         fields = ("source.ip", "source.as.number", "event.outcome")
-        events = (event_of(hit, orjson.loads(hit.body), fields).facts for hit in hits if hit.time_ms <= before_ms)
+        events = (event_of(hit, document_of(hit.body), fields).facts for hit in hits if hit.time_ms <= before_ms)
         return {facts[NETWORK] for facts in events if NETWORK in facts and facts.get("event.outcome") == "success"}
 
 

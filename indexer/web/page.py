@@ -13,10 +13,10 @@ from string import Template
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from msgspec.json import decode
 from msgspec.json import format as indented
 
 from auditship.log import printable
+from indexer.store.body import document_of
 
 _PAGE: Final = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 _SEVERITIES: Final = ("info", "warning", "critical")
@@ -33,7 +33,7 @@ def page(text: str, severities: Sequence[str], bodies: Sequence[bytes], cursor: 
         cursor: where older events begin; none: there are none.
         message: what to say below the table.
     """
-    documents = [decode(each) for each in bodies]
+    documents = [document_of(each) for each in bodies]
     return _PAGE.substitute(
         query=html.escape(text),
         severities="".join(_choice(each, is_chosen=each in severities) for each in _SEVERITIES),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from sample_entries import entry, utc
+from sample_entries import beyond, entry, utc
 from stores import Store
 
 from indexer.document import Entry
@@ -99,6 +99,14 @@ def test_detections_are_followed_by_their_dataset(store: Store) -> None:
     caller.look()
     entries = by_id(arriving(1, dataset="alert"), arriving(2, dataset="alert", severity="warning"), arriving(3))
     store.append(list(entries.values()))
+    assert set(caller.look()) == {entry(1).id, entry(2).id}
+
+
+def test_a_number_beyond_a_double_stops_no_follower(store: Store) -> None:
+    caller = Caller(store, Query("user.name:ad?*"))
+    caller.look()
+    ingested = {"ingested": utc(time.time_ns() // 1_000_000)}
+    store.append([beyond(1, event=ingested), arriving(2)])
     assert set(caller.look()) == {entry(1).id, entry(2).id}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_entries import START_MS, decoded, entry, utc
+from sample_entries import START_MS, beyond, decoded, entry, utc
 from stores import Store
 
 from indexer.detect.cursor import Cursor
@@ -127,6 +127,13 @@ def test_a_burst_makes_one_alert_in_words_however_often_it_is_looked_at(bench: B
         bench.now_ms += MINUTE_MS
         assert detector.run_once() == []
     assert len(bench.alerts()) == 2
+
+
+def test_a_number_beyond_a_double_stops_no_detection(bench: Bench) -> None:
+    refused = {"action": "authentication.login", "category": ["authentication"], "ingested": utc(START_MS - 1000)}
+    bench.store.append([beyond(98, event=refused, time_ms=START_MS)])
+    bench.login(23, at_ms=START_MS + 1000)
+    assert "failed-login-burst-user" in {decoded(each.body)["rule"]["id"] for each in bench.run()}
 
 
 def test_events_are_counted_over_several_runs_of_one_detector_and_over_restarts(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
-from sample_entries import START_MS, entry, utc
+from sample_entries import START_MS, beyond, entry, utc
 from stores import Store
 
 from indexer.document import Entry
@@ -61,6 +61,17 @@ def test_finds_by_what_people_write(fill: Fill, text: str, expected: set[int]) -
     reader = fill(entries)
     found = {hit.time_ms - START_MS for hit in reader.search(Query(text=text)).hits}
     assert found == expected
+
+
+def test_a_number_beyond_a_double_stops_no_reader(fill: Fill) -> None:
+    reader = fill([entry(0), beyond(1, "1e999"), beyond(2, "9" * 400), entry(3)])
+    for text in ("user.name:ad?*", "audit.extra.team:team-*", "NOT audit.extra.n:7"):
+        found = [hit.time_ms - START_MS for hit in reader.scan(Query(text))]
+        assert found == [hit.time_ms - START_MS for hit in reversed(reader.search(Query(text)).hits)] == [0, 1, 2, 3]
+        assert sum(sum(each.counts.values()) for each in reader.histogram(Query(text), interval_ms=1000)) == 4
+        assert sum(count for _, count in reader.facets(Query(text), ["user.id"])["user.id"]) == 4
+    assert reader.count(Query("audit.extra.quota:1e999")) == 1
+    assert reader.count(Query(f"audit.extra.quota:{'9' * 400}")) == 1
 
 
 @pytest.mark.parametrize("text", ["a AND", "(", 'user.name:"x', "event.severity:[1 TO", "ada^."])

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from msgspec.json import decode
-from sample_entries import entry
+from sample_entries import beyond, entry
 from starlette.requests import Request
 from starlette.responses import Response
 from stores import NOW_MS, Store
@@ -124,6 +124,13 @@ def test_a_row_leads_to_the_whole_event_alone(tmp_path: Path) -> None:
         whole = decode(html.unescape(document))
         assert whole["event"]["id"] in link.replace("%22", "").replace("%3A", ":")
         assert whole["audit"]["resource"]
+
+
+def test_a_number_beyond_a_double_stops_no_page(tmp_path: Path) -> None:
+    filled(tmp_path, [entry(1), beyond(2)])
+    page = shown(tmp_path, "")
+    assert page.count("<tr><td>") == 2
+    assert "&quot;quota&quot;: 1e999" in shown(tmp_path, links(page)[0])
 
 
 def test_what_could_turn_the_text_beside_it_is_shown_as_what_it_is(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from zstandard import ZstdError
 
 from auditship.errors import ConfigurationError
 from indexer.identity import shown_id
+from indexer.store.body import document_of
 from indexer.store.contract import Arrivals, Hit, QueryError
 from indexer.store.embedded.predicate import Predicate
 from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
@@ -83,7 +84,7 @@ def _portion(
         if name.path.exists():
             _log.error("%s: cannot be followed: %s", name.path, error)
         return [], after, False
-    hits = [hit for hit in found if test is None or test(orjson.loads(hit.body))]
+    hits = [hit for hit in found if test is None or test(document_of(hit.body))]
     return (hits, rows[-1][0], True) if len(rows) == PAGE else (hits, last, False)
 
 

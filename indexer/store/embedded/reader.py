@@ -27,6 +27,7 @@ from zstandard import ZstdError
 from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
 from indexer.identity import shown_id
+from indexer.store.body import document_of
 from indexer.store.contract import Arrivals, Bucket, Hit, Known, Page, Person, Query, QueryError, Segment, Sightings
 from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
@@ -97,7 +98,7 @@ class EmbeddedReader:
                 counts.setdefault(span * interval_ms, Counter())[severity] += count
         else:
             for hit in self._hits(wanted, newest_first=True, timeout_s=self._timeout_s):
-                found = next(values(orjson.loads(hit.body), "audit.severity"), None)
+                found = next(values(document_of(hit.body), "audit.severity"), None)
                 counts.setdefault(hit.time_ms // interval_ms * interval_ms, Counter())[str(found)] += 1
         return [
             Bucket(start, {name: count for name, count in each.items() if name in EVENT_SEVERITY})
@@ -109,7 +110,7 @@ class EmbeddedReader:
         check_counted(fields)
         counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
         for hit in self._hits(self._wanted(query), newest_first=True, timeout_s=self._timeout_s):
-            document = orjson.loads(hit.body)
+            document = document_of(hit.body)
             for field in fields:
                 if type_of(field):
                     counts[field].update({_shown(value, folds=is_folded(field)) for value in values(document, field)})
@@ -203,7 +204,7 @@ def _segment_hits(
     direction = "DESC" if newest_first else "ASC"
     sql = f"SELECT time, id, dataset, body FROM document WHERE {where} ORDER BY time {direction}, id {direction}"
     for moment, identity, dataset, body in _select(name, sql, parameters, deadline, bodies_at=3):
-        if wanted.test is None or wanted.test(orjson.loads(body)):
+        if wanted.test is None or wanted.test(document_of(body)):
             yield (moment, identity), Hit(shown_id(identity), dataset, name.retention, moment, body)
 
 
