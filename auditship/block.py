@@ -12,7 +12,7 @@ frame with its content size. Everything else is in the headers:
 ``Auditship-Stream``       the stream id, 32 hexadecimal digits
 ``Auditship-Offset``       the stream position of the first byte
 ``Auditship-Length``       uncompressed bytes of the body
-``Auditship-Lines``        how many lines
+``Auditship-Lines``        how many lines: at most 32,768, whatever their length
 ``Auditship-Digest``       ``sha-256:`` and the hexadecimal digest of the uncompressed bytes
 ``Auditship-Chain``        ``sha-256:`` and the digest of (chain value before, digest): see :func:`chain_next`
 ``Auditship-Created``      when the agent read the bytes, epoch milliseconds
@@ -22,6 +22,9 @@ frame with its content size. Everything else is in the headers:
 ``Auditship-Unterminated`` ``1`` only on a block whose last line had no newline when its file was deleted; the body's last
                            newline is the agent's
 =========================  ==============================================================================================
+
+A line costs an indexer more than its bytes, so a block is limited in both: one of more lines than that, or of more bytes than
+the indexer is configured to take, is answered with 413.
 
 The answer to a block that was taken is 200 with a receipt, :class:`Receipt`, as JSON. Any other answer means that the
 lines are still the agent's.
@@ -46,6 +49,8 @@ DIGEST_NAME: Final = "sha-256:"
 CHAIN_START: Final = bytes(32)
 """The chain value before a stream's first block."""
 
+LINES_MAX: Final = 32_768
+"""In a block. Of events, which have 200 bytes and more, they are more than the 2 MiB that agents send at once."""
 POSITION_MAX: Final = 2**63 - 1
 
 _AGENT = re.compile(r"[A-Za-z0-9._-]{1,128}")

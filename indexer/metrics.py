@@ -9,7 +9,7 @@ Counted per block, never per line.
     auditship_indexer_bytes_total                  uncompressed bytes of blocks that were stored
     auditship_indexer_block_seconds                from a block's first byte to its receipt
     auditship_indexer_unusual_locations_total{tag} events by what is unusual about their location, or location_unchecked
-    auditship_indexer_in_flight_bytes              uncompressed bytes under way
+    auditship_indexer_in_flight_bytes              uncompressed bytes under way, 512 at least for each line
     auditship_indexer_unrecorded_total             searches that could not be recorded when they were answered
 """
 
@@ -64,7 +64,10 @@ class Metrics:
         )
         self._unrecorded: Counter = Counter(f"{name}unrecorded", "Searches that could not be recorded.", registry=registry)
         self._in_flight: Gauge = Gauge(
-            f"{name}in_flight_bytes", "Uncompressed bytes under way.", registry=registry, multiprocess_mode="livesum"
+            f"{name}in_flight_bytes",
+            "Uncompressed bytes under way, 512 at least for each line.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def unrecorded(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from zstandard import ZstdDecompressor, ZstdError, get_frame_parameters
 
-from auditship.block import BlockError, BlockHeader, count_lines, digest
+from auditship.block import LINES_MAX, BlockError, BlockHeader, count_lines, digest
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a defect
@@ -26,6 +26,8 @@ def check_size(header: BlockHeader, *, block_bytes_max: int) -> None:
     """Refuses a block by what its headers say, before a byte of the body is read."""
     if header.length > block_bytes_max:
         raise Refusal(413, f"a block of {header.length} bytes; this indexer takes at most {block_bytes_max}")
+    if header.lines > LINES_MAX:
+        raise Refusal(413, f"a block of {header.lines} lines; at most {LINES_MAX}")
 
 
 def open_block(header: BlockHeader, encoding: str, body: bytes) -> bytes:

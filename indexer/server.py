@@ -1,8 +1,8 @@
 """The HTTP server: takes blocks, answers searches, shows the page. One worker process holds one :class:`Indexer`.
 
 ``POST /v1/blocks`` is answered with 200 and a receipt only after the store has the lines (see :mod:`indexer.pipeline`).
-Every refusal is JSON, ``{"error": "..."}``, with the status of the design's table. Bounded: the size of a body, the bytes
-under way (429 beyond it), the time a client may take (408).
+Every refusal is JSON, ``{"error": "..."}``, with the status of the design's table. Bounded: the size of a body, the lines of a
+block (413), the bytes under way (429 beyond it; a line counts for 512 at least), the time a client may take (408).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from auditship.block import PATH, BlockError, BlockHeader
 from indexer import web
 from indexer.access import Access
 from indexer.metrics import CONTENT_TYPE, Metrics
-from indexer.pipeline import Pipeline
+from indexer.pipeline import Pipeline, weight
 from indexer.receive import Refusal, check_size, open_block
 from indexer.record import Maker
 from indexer.recorder import Recorder
@@ -70,7 +70,7 @@ class Indexer:
         header = BlockHeader.from_headers(request.headers)
         sender = self.access.sender(request.headers.get("Authorization"), header)
         check_size(header, block_bytes_max=self.settings.block_bytes_max)
-        with self._reserved(header.length):
+        with self._reserved(weight(header.length, header.lines)):
             body = await self._body(request, header.length + BODY_SLACK_BYTES)
             data = open_block(header, request.headers.get("Content-Encoding", ""), body)
             receipt = await self.pipeline.take(header, data, sender=sender.name, organizations=sender.organizations)
@@ -78,16 +78,16 @@ class Indexer:
         return _json(receipt)
 
     @contextlib.contextmanager
-    def _reserved(self, length: int) -> Iterator[None]:
+    def _reserved(self, size: int) -> Iterator[None]:
         """Counts a block's bytes as under way; refuses it while there are too many, but always takes one."""
-        if self._in_flight_bytes and self._in_flight_bytes + length > self.settings.in_flight_bytes_max:
+        if self._in_flight_bytes and self._in_flight_bytes + size > self.settings.in_flight_bytes_max:
             raise Refusal(429, f"{self._in_flight_bytes} bytes are under way", retry_after_s=0.2)
-        self._in_flight_bytes += length
+        self._in_flight_bytes += size
         self.metrics.in_flight(self._in_flight_bytes)
         try:
             yield
         finally:
-            self._in_flight_bytes -= length
+            self._in_flight_bytes -= size
             self.metrics.in_flight(self._in_flight_bytes)
 
     async def _body(self, request: Request, bytes_max: int) -> bytes:

@@ -121,7 +121,7 @@ class IndexerSettings(Settings):
     block_bytes_max: int = Field(default=16 * MIB, ge=64 * 1024, le=256 * MIB)
     """The largest uncompressed block; a larger one is answered with 413."""
     in_flight_bytes_max: int = Field(default=64 * MIB, ge=MIB)
-    """Uncompressed bytes under way in one worker; beyond it the answer is 429."""
+    """Uncompressed bytes under way in one worker, a line counting for 512 at least; beyond it the answer is 429."""
     connections_max: int = Field(default=2048, ge=8, le=1_000_000)
     """Connections to one worker; beyond them the answer is 503."""
     request_timeout_s: float = Field(default=60.0, gt=0, le=3600)

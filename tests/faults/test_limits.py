@@ -83,9 +83,10 @@ def test_a_client_that_sends_slowly_is_cut_off_and_others_are_served_meanwhile(p
         assert b" 408 " in slow.recv(200)
 
 
-def test_beyond_the_bytes_under_way_the_answer_is_wait(product: Product) -> None:
+@pytest.mark.parametrize(("length", "count"), [(900_000, 1), (1_900, 1_900)], ids=["a long line", "short lines"])
+def test_beyond_the_bytes_under_way_the_answer_is_wait(product: Product, length: int, count: int) -> None:
     product.start_indexer()
-    head = header(length=900_000, lines=1).to_headers() | {
+    head = header(length=length, lines=count).to_headers() | {
         "Content-Encoding": "zstd",
         "Content-Length": "1000",
         "Host": "localhost",

@@ -18,7 +18,7 @@ from agent.frame import nul_run, whole_lines
 from agent.identity import START, FirstLine, Identity, Mark
 from agent.osio import System
 from agent.stream import Stream
-from auditship.block import CHAIN_START, first_line_digest
+from auditship.block import CHAIN_START, LINES_MAX, first_line_digest
 from auditship.errors import ConfigurationError
 
 IDENTITY = Identity(1, 2, 3, FirstLine(first_line_digest(b"first\n"), 6))
@@ -35,6 +35,14 @@ def test_whole_lines_are_all_up_to_the_last_newline(data: bytes, start: int) -> 
     frame = whole_lines(buffer, start, start + len(data))
     assert bytes(buffer[start : frame.end]) == data[: data.rfind(b"\n") + 1]
     assert frame.lines == data.count(b"\n")
+
+
+@pytest.mark.parametrize("line", [b"\n", b"x\n"])
+def test_whole_lines_are_no_more_than_a_block_may_hold(line: bytes) -> None:
+    long_line = b"x" * 100_000 + b"\n"
+    buffer = bytearray(b"#" + long_line + line * LINES_MAX)
+    assert whole_lines(buffer, 1, len(buffer)) == (len(buffer) - len(line), LINES_MAX)
+    assert whole_lines(buffer, 1, len(buffer) - len(line)) == (len(buffer) - len(line), LINES_MAX)
 
 
 @given(st.binary(max_size=50), st.integers(0, 50))

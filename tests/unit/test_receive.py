@@ -10,7 +10,7 @@ import pytest
 import zstandard
 from support import DATA, compressed, header
 
-from auditship.block import digest
+from auditship.block import LINES_MAX, digest
 from indexer.receive import Refusal, check_size, open_block
 
 
@@ -57,6 +57,10 @@ def test_a_block_over_the_limit_is_refused_by_its_headers_alone() -> None:
     check_size(header(), block_bytes_max=len(DATA))
     with pytest.raises(Refusal) as refusal:
         check_size(header(), block_bytes_max=len(DATA) - 1)
+    assert refusal.value.status == 413
+    check_size(header(length=1 << 20, lines=LINES_MAX), block_bytes_max=1 << 20)
+    with pytest.raises(Refusal, match="lines") as refusal:
+        check_size(header(length=1 << 20, lines=LINES_MAX + 1), block_bytes_max=1 << 20)
     assert refusal.value.status == 413
 
 
