@@ -44,6 +44,7 @@ from pydantic_settings import SettingsConfigDict
 from auditship.errors import ConfigurationError
 from auditship.settings import FilePath, Section, Settings, load
 from indexer.discretion import Discretion
+from indexer.enrich.cache import Cache
 from indexer.enrich.privacy import MAKE_KEY, Keyed, Masks, Privacy, read_key
 from indexer.enrich.rule import Rule
 from indexer.settings import Retention
@@ -87,7 +88,7 @@ class Policies:
         self._folded = [(re.compile(translate(policy.id.lower())), policy) for policy in policies]
         self._default = default
         self._key_file = key_file
-        self._cache: dict[str, str] = {}
+        self._cache: Cache[str, str] = Cache(_CACHED_MAX)
 
     @classmethod
     def load(cls, path: Path | None, default: str) -> Policies:
@@ -172,13 +173,10 @@ class Policies:
         """The class, such as ``30d``, that an organisation's new documents are kept in."""
         if not self._patterns:
             return self._default
-        if (known := self._cache.get(organization)) is not None:
+        if known := self._cache.get(organization) or self._cache.find(organization):
             return known
-        if len(self._cache) >= _CACHED_MAX:
-            self._cache.clear()
         found = next((retention for pattern, retention in self._patterns if pattern.match(organization)), self._default)
-        self._cache[organization] = found
-        return found
+        return self._cache.put(organization, found)
 
 
 def _class_of(policy: Policy, default: str) -> str:

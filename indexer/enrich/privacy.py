@@ -28,7 +28,7 @@ from auditship.errors import ConfigurationError
 from auditship.line import LineError, decode
 from auditship.settings import Section, read_secret
 from indexer.decode import Decoded
-from indexer.enrich.cache import Cache
+from indexer.enrich.cache import KEY_USUAL, Cache
 from indexer.enrich.mask import Mask
 from indexer.enrich.names import Names
 
@@ -164,7 +164,8 @@ class Masks:
             found = Hiding(privacy, names, Keyed(self._key, organization, self._pseudonyms) if self._key else None)
         if len(self._hidings) >= ORGANIZATIONS_MAX:
             self._hidings.clear()
-        self._hidings[organization] = found
+        if len(organization) <= KEY_USUAL:
+            self._hidings[organization] = found
         return found
 
     def _of_nobody_knows_whom(self, decoded: Decoded, senders: frozenset[str]) -> Decoded:

@@ -141,7 +141,7 @@ class Severities:
         self._kinds = kinds
         self._own = own
         self._tables: dict[tuple[Rule, ...], Table] = {(): table}
-        self._by_organization: dict[str, Table] = {}
+        self._by_organization: Cache[str, Table] = Cache(ORGANIZATIONS_MAX)
 
     @classmethod
     def load(cls, path: Path | None, own: Callable[[str], tuple[Rule, ...]] | None = None) -> Severities:
@@ -177,15 +177,13 @@ class Severities:
 
     def table(self, organization: str) -> Table:
         """The table that holds for an organisation."""
-        found = self._by_organization.get(organization)
+        found = self._by_organization.get(organization) or self._by_organization.find(organization)
         if found is None:
-            if len(self._by_organization) >= ORGANIZATIONS_MAX:
-                self._by_organization.clear()
             rules = self._own(organization) if self._own else ()
             found = self._tables.get(rules)
             if found is None:
                 found = self._tables[rules] = Table([*((OWN, rule) for rule in rules), *self._table.rules], self._kinds)
-            self._by_organization[organization] = found
+            self._by_organization.put(organization, found)
         return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from auditship.errors import ConfigurationError
 from indexer.commands.retention import explained
+from indexer.enrich.severity import Severities
 from indexer.organizations import HOLD, Policies
 from indexer.retention import exceptions
 from indexer.store.contract import Segment
@@ -91,3 +93,20 @@ def test_it_is_explained_to_whoever_asks(tmp_path: Path) -> None:
             {"class": HOLD, "documents": 2, "segments": 1, "kept_segments": 1},
         ],
     }
+
+
+def test_an_id_that_is_very_long_is_remembered_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "organizations.toml"
+    file.write_text(
+        '[[organization]]\nid = "*"\nretention = "90d"\n[organization.privacy]\nmask = ["card"]\n'
+        '[[organization.severity]]\naction = ["vault.open"]\nseverity = "critical"\nreason = "it was opened"\n'
+    )
+    policies = Policies.load(file, "30d")
+    severities, masks = Severities.load(None, policies.severity), policies.masks()
+    assert masks is not None
+    name = "x" * 100_000
+    before = sys.getrefcount(name)
+    assert policies.retention(name) == "90d"
+    assert severities.table(name).find("vault.open", "success", "vault").severity == "critical"
+    assert masks.hiding(name) is not None
+    assert sys.getrefcount(name) == before
