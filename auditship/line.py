@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Final, Literal
@@ -24,7 +24,7 @@ from msgspec import field as named
 from msgspec.json import Decoder, encode
 from msgspec.structs import fields
 
-from auditship.clock import EPOCH_MS_MAX, EPOCH_MS_MIN
+from auditship.clock import EPOCH, EPOCH_MS_MAX, EPOCH_MS_MIN
 
 Timestamp = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=EPOCH_MS_MIN, le=EPOCH_MS_MAX)]
 Name = Annotated[str, Meta(min_length=1)]
@@ -146,6 +146,20 @@ def decode_all(raws: Sequence[bytes]) -> tuple[Sequence[Line], Sequence[bytes]]:
         return found
     lines, extras = zip(*[decode(raw) for raw in raws], strict=True)  # CPython 3.11 leaks the call if ``*`` itself raises
     return lines, extras
+
+
+def in_utc(timestamp: datetime | int) -> datetime:
+    """When a line says it was, in UTC.
+
+    Raises:
+        LineError: there is no such year.
+    """
+    try:
+        if isinstance(timestamp, int):
+            return EPOCH + timedelta(milliseconds=timestamp)
+        return timestamp.astimezone(UTC)
+    except OverflowError:
+        raise LineError("before the year 1 or after the year 9999 in UTC", "/timestamp") from None
 
 
 def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:

@@ -16,7 +16,7 @@ from typing import IO, Final, NamedTuple
 import click
 
 from auditship.errors import ConfigurationError
-from auditship.line import LineError, decode
+from auditship.line import LineError, decode, in_utc
 from auditship.log import printable
 
 LINE_BYTES_MAX: Final = 1 << 20
@@ -41,6 +41,7 @@ def check(raw: bytes) -> tuple[str, str] | None:
     try:
         text.decode()
         line, _ = decode(text)
+        in_utc(line.timestamp)
         if line.ip:
             ipaddress.ip_address(line.ip.strip())
     except UnicodeDecodeError:
@@ -94,23 +95,32 @@ def lint(paths: tuple[str, ...], *, findings_max: int, as_json: bool, schema: bo
 def _lint(path: str, findings_max: int, *, as_json: bool) -> int:
     """Checks a file and says what it found; returns how many lines are wrong."""
     lines = wrong = 0
-    try:
-        with click.open_file(path, "rb") as file:
-            for finding in check_file(file):
-                lines += 1
-                if finding is None:
-                    continue
-                wrong += 1
-                if wrong <= findings_max:
-                    _say(path, finding, as_json=as_json)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", "Name a file that can be read.") from None
+    for finding in _findings(path):
+        lines += 1
+        if finding is None:
+            continue
+        wrong += 1
+        if wrong <= findings_max:
+            _say(path, finding, as_json=as_json)
     if as_json:
         click.echo(json.dumps({"file": path, "lines": lines, "wrong": wrong}))
     else:
         more = f" (the first {findings_max} are shown)" if wrong > findings_max else ""
         click.echo(f"{printable(path)}: {lines} lines, {wrong} wrong{more}", err=True)
     return wrong
+
+
+def _findings(path: str) -> Iterator[Finding | None]:
+    """:func:`check_file` of a path.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    try:
+        with click.open_file(path, "rb") as file:
+            yield from check_file(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}", "Name a file that can be read.") from None
 
 
 def _say(path: str, finding: Finding, *, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from msgspec.json import Encoder
 from auditship.block import BlockHeader
 from auditship.clock import EPOCH, utc
 from auditship.line import Actor as Who
-from auditship.line import Ci, Line, LineError, Organization, decode_all
+from auditship.line import Ci, Line, LineError, Organization, decode_all, in_utc
 from indexer.decode import Decoded, decode_line
 from indexer.document import ECS, REJECTED, Actor, Audit, Document, Entry, Event, Log, Rejection, Related, User
 from indexer.enrich.actor import Actors, Label
@@ -464,19 +464,10 @@ def _moments(timestamps: Sequence[datetime | int]) -> tuple[list[bytes], list[in
     if [getattr(timestamp, "tzinfo", None) for timestamp in timestamps].count(UTC) == len(timestamps):
         moments = cast("Sequence[datetime]", timestamps)
     else:
-        moments = [_in_utc(timestamp) for timestamp in timestamps]
+        moments = [in_utc(timestamp) for timestamp in timestamps]
     since = map(sub, moments, repeat(EPOCH))
     times = [(each.days * 86_400 + each.seconds) * 1000 + each.microseconds // 1000 for each in since]
     return _encode(moments)[1:-1].split(b","), times
-
-
-def _in_utc(timestamp: datetime | int) -> datetime:
-    try:
-        if isinstance(timestamp, int):
-            return EPOCH + timedelta(milliseconds=timestamp)
-        return timestamp.astimezone(UTC)
-    except OverflowError:
-        raise LineError("before the year 1 or after the year 9999 in UTC", "/timestamp") from None
 
 
 def _names(actor: Who) -> tuple[str, ...]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,7 @@ def test_good_lines_are_good(tmp_path: Path) -> None:
         (b"\n", "blank"),
         (b"\xff\n", "not UTF-8"),
         (b'{"\x1b[2J":1}\n', "web.jsonl:2: "),
+        (re.sub(rb'"timestamp":"[^"]*"', b'"timestamp":"0001-01-01T00:00:00+14:00"', GOOD[0]), "/timestamp: before the year 1"),
         (GOOD[0].replace(b'"ip":"', b'"ip":"1.1.1.1, '), "/ip: one IP address is expected"),
         (b'{"padding":"' + b"x" * (1 << 20) + b'"}\n', "longer than"),
         (b"x" * (3 << 20) + b"\n", "longer than"),
@@ -52,6 +57,17 @@ def test_an_unfinished_last_line_is_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     finding, summary = map(json.loads, result.stdout.splitlines())
     assert (finding["line"], summary) == (2, {"file": str(file), "lines": 2, "wrong": 1})
+
+
+def test_whoever_reads_no_further_is_told_nothing_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "web.jsonl"
+    file.write_bytes(b"{}\n")
+    unread, written = os.pipe()
+    os.close(unread)
+    with os.fdopen(written, "wb") as nobody:
+        command = [sys.executable, "-m", "auditship.cli", "lint", str(file)]
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_standard_input_the_schema_and_a_missing_file() -> None:
