@@ -1,7 +1,8 @@
-"""The line: one JSON object per action of a person or a token, as gateways write it.
+r"""The line: one JSON object per action of a person or a token, as gateways write it.
 
 :func:`decode` turns a line into a :class:`Line` and its extra fields, or raises :class:`LineError`, which carries the
-reason in words and the JSON pointer of the offending field. It never raises anything else, whatever the bytes.
+reason in words and the JSON pointer of the offending field. It never raises anything else, whatever the bytes. Half of a
+surrogate pair, such as ``"\ud83d"``, which gateways write of an emoji that was cut in two, is no text: U+FFFD is read for it.
 ``line.schema.json`` beside this file says the same as a JSON Schema (draft 2020-12),
 for gateways in any language; the tests hold the two against each other.
 
@@ -132,7 +133,7 @@ def decode(raw: bytes) -> tuple[Line, bytes]:
         if not str(error).startswith(_UNKNOWN):
             raise _line_error(error) from None
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _line_error(error) from None
+        return _decode_without_halves(raw, error)
     return _decode_with_extra(raw)
 
 
@@ -184,7 +185,19 @@ def _decode_with_extra(raw: bytes) -> tuple[Line, bytes]:
             raw = encode({name: value for name, value in found.items() if name in _LINE_KEYS})
         return _lenient.decode(raw), encode(extra)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
+        return _decode_without_halves(raw, error)
+
+
+def _decode_without_halves(raw: bytes, error: Exception) -> tuple[Line, bytes]:
+    """What a line says that the decoder refused, if no more than halves of surrogate pairs are at fault.
+
+    Raises:
+        LineError: it is not an event.
+    """
+    whole = _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], raw)
+    if whole == raw:
         raise _line_error(error) from None
+    return decode(whole)
 
 
 class _Way(Struct, frozen=True):
@@ -277,6 +290,11 @@ class Familiar:
 _ABSENT: Final = Raw(b"")
 _PLAIN_NAME: Final = re.compile(r"[\w. -]{1,64}")
 _familiar = Familiar()
+
+_SURROGATES: Final = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""Escaped ones, in pairs and alone; and backslashes that escape no more than themselves."""
 
 _WHERE = re.compile(r" - at `(?P<path>\$[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")

@@ -270,6 +270,15 @@ def test_times_at_the_edges_are_told_or_kept(timestamp: object) -> None:
     assert document["@timestamp"]
 
 
+def test_half_of_a_surrogate_pair_stops_no_event_and_stays_in_its_original() -> None:
+    event = {**EVENT, "resource": {"type": "project", "name": "Engine \ud83d"}}
+    entry, document = one(event)
+    assert entry.dataset == "web"
+    assert document["audit"]["resource"]["name"] == "Engine \ufffd"
+    assert document["event"]["original"] == json.dumps(event)
+    assert "\\uD83D" in one({**EVENT, "reason": "\\uD83D"})[1]["event"]["reason"], "that is no half, but text"
+
+
 def test_the_same_line_in_another_generation_of_its_file_is_another_document() -> None:
     ids = {one(EVENT, stream=stream_id("gw-1", 1, 2, generation, b"x"))[0].id for generation in range(3)}
     assert len(ids) == 3

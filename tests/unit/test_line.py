@@ -65,7 +65,9 @@ def test_any_damage_to_a_line_is_told_and_nothing_else_happens(data: st.DataObje
     outcome(damaged)
 
 
-@pytest.mark.parametrize("raw", [b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000, b'"\\ud800"', b'{"timestamp":1e999}'])
+@pytest.mark.parametrize(
+    "raw", [b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000, b'"\\ud800"', b'{"a":"\\ud800', b'{"timestamp":1e999}']
+)
 def test_hostile_shapes_have_a_reason(raw: bytes) -> None:
     assert outcome(raw)
 
@@ -119,6 +121,24 @@ def test_what_nobody_has_heard_of_is_kept_with_its_place() -> None:
     assert line.actor.id == "u-7"
     assert json.loads(extra) == {"trace": {"span": [1, 2]}, "actor.role": "admin", "big": 12345678901234567890}
     assert decode(json.dumps(BASE).encode())[1] == b""
+
+
+HALVES = ["\ud83d", "\ude00", "a\ud83d b", "\ud83d\ud83d\ude00", "\\\ud83d", "\\ud83d", "\\ud83d\ude00", "\ud83dA"]
+
+
+@pytest.mark.parametrize("text", HALVES, ids=ascii)
+def test_half_of_a_surrogate_pair_is_read_as_the_sign_for_what_cannot_be_read(text: str) -> None:
+    value = {**BASE, "reason": text, "team": text, "changes": [{"field": "f", "to": [text]}], text: 1}
+    line, extra = decode(json.dumps(value).encode())
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert line.reason == whole
+    assert line.changes is not None
+    assert json.loads(bytes(line.changes[0].to)) == [whole]
+    assert json.loads(extra) == {"team": whole, whole: 1}
+    assert decode(json.dumps({**BASE, "reason": "\ud83d"}).replace("d83d", "D83D").encode())[0].reason == "\ufffd"
+    with pytest.raises(LineError) as caught:
+        decode(json.dumps({**value, "status": "maybe"}).encode())
+    assert caught.value.pointer == "/status"
 
 
 extras = st.dictionaries(
