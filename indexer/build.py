@@ -176,7 +176,7 @@ class Builder:
 
     def forget(self) -> None:
         """Drops what is remembered of places: for when a database was replaced."""
-        self._origins.clear()
+        self._origins = Cache(ORIGINS_MAX)  # lines that are worked on meanwhile, in another thread, fill the one before
 
     def reject(self, block: Block, decoded: Decoded, error: LineError) -> Entry:
         """The entry of a line that is not to be an event, as it was decoded."""
@@ -295,11 +295,12 @@ class Builder:
         if block.organizations and not block.organizations.issuperset([line.organization.id for line in lines]):
             raise LineError("the agent's token may not send for this organization", "/organization/id")
         who = [(line.organization, line.actor, line.user_agent, line.ip) for line in lines]
-        found = [*map(self._origins.get, who)]
+        origins = self._origins
+        found = [*map(origins.get, who)]
         for at, origin in enumerate(found):
             if origin is None:
                 key, line = who[at], lines[at]
-                found[at] = self._origins.find(key) or self._origins.put(key, self._origin(line), _size(line))
+                found[at] = origins.find(key) or origins.put(key, self._origin(line), _size(line))
         return cast("list[_Origin]", found)
 
     def _pipelines(self, lines: Sequence[Line], origins: Sequence[_Origin]) -> tuple[list[bytes], list[bytes]]:

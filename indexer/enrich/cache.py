@@ -50,10 +50,5 @@ class Cache(Generic[_Key, _Value]):
         self._young[key] = value
         return value
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._young, self._old, self._characters = {}, {}, 0
-        self.get = self._young.get
-
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

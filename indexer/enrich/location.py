@@ -75,6 +75,7 @@ class Places:
         self.relays = relays
         self._city = Database(city) if city else None
         self._asn = Database(asn) if asn else None
+        self._entries_max = entries_max
         self._cache: Cache[str, Place] = Cache(entries_max)
 
     def look_up(self, ip: str) -> Place:
@@ -91,7 +92,7 @@ class Places:
         databases = (("city_database", self._city), ("asn_database", self._asn))
         taken = [name for name, database in databases if database and database.reload()]
         if taken:
-            self._cache.clear()
+            self._cache = Cache(self._entries_max)  # whoever looks up meanwhile, in another thread, fills the one before
         return taken
 
     def _make(self, text: str) -> Place:

@@ -253,6 +253,26 @@ def test_an_enrichment_that_raises_rejects_its_line_and_goes_on(caplog: pytest.L
     assert "enrichment failed" in caplog.text
 
 
+def test_what_was_enriched_while_places_were_forgotten_is_not_remembered() -> None:
+    class Replaced(Places):
+        """A database that is replaced while an address is looked up."""
+
+        def look_up(self, ip: str) -> Place:
+            found = super().look_up(ip)
+            if not looked:
+                built.forget()
+            looked.append(ip)
+            return found
+
+    looked: list[str] = []
+    built = builder(Replaced(demo_database.path(), None, 100))
+    data = json.dumps(EVENT).encode() + b"\n"
+    block = Block.of(header(data), sender="", now_ms=NOW_MS)
+    for _ in range(3):
+        built.take(block, 0, [data[:-1]])
+    assert len(looked) == 2, "again after it was forgotten, and not a third time"
+
+
 def test_who_may_not_speak_for_an_organization_is_rejected_and_its_retention_is_its_own() -> None:
     entry, document = one(EVENT, organizations=frozenset({"org-2"}))
     assert entry.dataset == "rejected"

@@ -198,6 +198,26 @@ def test_a_database_that_was_renamed_over_is_taken_over(tmp_path: Path) -> None:
     assert json.loads(bytes(places.look_up("203.0.113.7").source))["as"] == {"number": 2}
 
 
+def test_what_was_looked_up_while_a_database_was_taken_over_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = database(tmp_path / "city.mmdb", city("Old"))
+    places = Places(path, None, 10)
+    assert places._city is not None
+    find = places._city.find
+
+    def slowly(address: Any) -> Any:
+        found = find(address)
+        monkeypatch.undo()
+        database(tmp_path / "new.mmdb", city("New")).replace(path)
+        assert places.reload() == ["city_database"]
+        return found
+
+    monkeypatch.setattr(places._city, "find", slowly)
+    assert shown(places) == "Old, 203.0.113.7"
+    assert shown(places) == "New, 203.0.113.7"
+
+
 def test_a_database_that_is_written_over_in_place_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = database(tmp_path / "city.mmdb", city("Old"))
     whole = database(tmp_path / "new.mmdb", city("New")).read_bytes()
