@@ -97,11 +97,12 @@ class Detector:
             self._seen.clear()
         self._engine = None  # one that is left in the middle is made anew
         seen: list[str] = []
-        for event, names in self._found(self._rules, self._rules.sought(), Span(since_ms, until_ms, by_arrival=True)):
+        arrived = Span(since_ms, until_ms, by_arrival=True)
+        for event, names in self._found(self._rules, self._rules.sought(), arrived):
             if event.id not in self._seen:
                 engine.feed(event, names)
                 seen.append(event.id)
-        hits = engine.take() + self._again(engine) + self._silent(Span(since_ms, until_ms, by_arrival=True), self._heard)
+        hits = engine.take() + self._again(engine, until_ms) + self._silent(arrived, self._heard)
         entries = self._stored(hits)
         self._cursor.move(until_ms)
         self._remember(self._seen, seen, SEEN_MAX)
@@ -145,8 +146,8 @@ class Detector:
         self._complain(engine)
         return engine.take()
 
-    def _again(self, engine: Engine) -> list[Hit]:
-        """Hits in times of which events came too late."""
+    def _again(self, engine: Engine, until_ms: int) -> list[Hit]:
+        """Hits in times of which events came too late; not in what is still to be looked at."""
         late, engine.late = engine.late, {}
         self._complain(engine)
         hits: list[Hit] = []
@@ -155,12 +156,12 @@ class Detector:
                 rules = self._rules.only(names)
                 reach = max(reach_ms(self._rules, each) for each in names) - reach_ms(self._rules, name)
                 for each in spans:
-                    hits += self._hits(rules, Span(each.first_ms, each.last_ms + reach + 1))
+                    hits += self._hits(rules, Span(each.first_ms, min(each.last_ms + reach + 1, until_ms)))
         return hits
 
     def _primed(self, rules: Ruleset, since_ms: int) -> Engine:
         """An engine that knows what rules need to know of the time before."""
-        engine = Engine(rules, self._world)
+        engine = Engine(rules, self._world, since_ms)
         back: defaultdict[int, set[str]] = defaultdict(set)
         for name, reach in _reaches(rules).items():
             back[reach].add(name)

@@ -1,8 +1,9 @@
 """Counts events as rules say. Pure: events in, hits out; what checks ask of the world is given.
 
-Events come by time; one that is later than another by no more than a rule's timespan is still counted rightly. One that is
-later than that, or that begins a row whose other events are past, is not counted but put into :attr:`Engine.late`: whoever
-feeds the engine reads that time again, with an engine of its own.
+Events come by time; one that is later than another by no more than a rule's timespan is still counted rightly. Where what it
+would be counted with may be gone (it is later than that, or older than what was read, or there was room for later ones alone),
+or where it begins a row whose other events are past, its time is put into :attr:`Engine.late`: whoever feeds the engine reads
+that again, with an engine of its own. It is remembered all the same, for what follows.
 
 Memory is bounded: :data:`EVENTS_MAX` events for each rule; beyond it the groups that were quiet the longest are forgotten,
 and :attr:`Engine.forgotten` counts them.
@@ -74,9 +75,15 @@ class _Groups:
 
 
 class Engine:
-    """The state of all correlations of a ruleset, and the hits found since they were last taken."""
+    """The state of all correlations of a ruleset, and the hits found since they were last taken.
 
-    def __init__(self, rules: Ruleset, world: World) -> None:
+    Args:
+        rules: what is counted.
+        world: for checks.
+        since_ms: the time before which it knows no more than what primes it.
+    """
+
+    def __init__(self, rules: Ruleset, world: World, since_ms: int = -(2**63)) -> None:
         self._rules = rules.rules
         self._world = world
         self._groups = {rule.about.name: _Groups(rule) for rule in rules.correlations()}
@@ -86,6 +93,7 @@ class Engine:
                 self._uses[name].append((groups, number))
         self._hits: dict[tuple[str, tuple[str, ...], int], Hit] = {}
         self._is_priming = False
+        self._since_ms = since_ms
         self.late: dict[str, list[Late]] = {}
         self.forgotten = 0
         self.left_out = 0
@@ -110,7 +118,8 @@ class Engine:
         return hits
 
     def forget(self, before_ms: int) -> None:
-        """Lets go of groups that nothing has been heard of for so long that no window can reach them."""
+        """Lets go of groups that nothing has been heard of for so long that no window of that time can reach them."""
+        self._since_ms = before_ms
         for groups in self._groups.values():
             limit = before_ms - 2 * groups.rule.span_ms
             for key in [key for key, window in groups.windows.items() if window.newest_ms < limit]:
@@ -124,8 +133,7 @@ class Engine:
             self._count(groups, number, hit.events[-1]._replace(time_ms=hit.start_ms), rule.about.name)
 
     def _keep(self, rule: Rule, hit: Hit) -> None:
-        bucket_ms = max(hit.span_ms, BUCKET_MS_MIN) if isinstance(rule, Correlation) else 1
-        start_ms = hit.start_ms // bucket_ms * bucket_ms
+        start_ms = _bucket(rule, hit.start_ms)
         key = rule.about.name, hit.group, start_ms
         known = self._hits.get(key)
         if known is None and len(self._hits) >= HITS_MAX:
@@ -137,41 +145,54 @@ class Engine:
         rule = groups.rule
         key = _key(rule.keys[name], event)
         value = _value(rule, number, event)
-        if key is None or value is None or self._is_late(groups, number, event):
+        if key is None or value is None:
             return
         in_order = rule.kind == "temporal_ordered"
-        if in_order and number > 0 and key not in groups.windows:
-            groups.newest_ms = max(groups.newest_ms, event.time_ms)
-            return  # nothing that it could follow
+        begins = in_order and number < len(rule.rules) - 1
+        limit_ms = max(groups.newest_ms, self._since_ms) - rule.span_ms
+        is_late = not self._is_priming and event.time_ms < (max(limit_ms, groups.newest_ms) if begins else limit_ms)
+        if is_late:
+            self._note(rule, event.time_ms)
+        groups.newest_ms = max(groups.newest_ms, event.time_ms)
+        if (is_late and event.time_ms < limit_ms - rule.span_ms) or (in_order and number > 0 and key not in groups.windows):
+            return  # nothing that reaches back to it, or nothing that it could follow
         window = groups.window(key)
         before = len(window)
         window.add(value, event)
         window.forget(window.newest_ms - 2 * rule.span_ms)
         groups.size += len(window) - before
-        groups.newest_ms = max(groups.newest_ms, event.time_ms)
         self.forgotten += groups.shrink()
-        if in_order and number < len(rule.rules) - 1:
-            return
+        if not is_late and not begins and not self._find(rule, key, window, event) and window.is_unsure(rule, event):
+            self._note(rule, event.time_ms)
+
+    def _find(self, rule: Correlation, key: tuple[str, ...], window: Window, event: Event) -> bool:
+        """Makes hits of the windows that an event has a part in; whether that settles what there is to tell of its time."""
+        is_settled = False
         for end_ms in window.ends(event, rule.span_ms):
             found = window.found(rule, end_ms)
-            if found and _passes(rule, self._world, found.events[-1], found.events[0]):
+            if found is None:
+                continue
+            passes = _passes(rule, self._world, found.events[-1], found.events[0])
+            if passes:
                 self._matched(rule, Hit(rule.about, key, end_ms, rule.span_ms, found.total, found.events))
+            is_settled |= end_ms == event.time_ms or (passes and _bucket(rule, end_ms) == _bucket(rule, event.time_ms))
+        return is_settled
 
-    def _is_late(self, groups: _Groups, number: int, event: Event) -> bool:
-        """Whether an event came too late to be counted; the time that is to be read again is noted."""
-        rule, newest_ms = groups.rule, groups.newest_ms
-        begins = rule.kind == "temporal_ordered" and number < len(rule.rules) - 1
-        if self._is_priming or event.time_ms >= newest_ms - (0 if begins else rule.span_ms):
-            return False
-        name, last_ms = rule.about.name, min(event.time_ms + rule.span_ms, newest_ms)
-        spans = self.late.setdefault(name, [])
-        if spans and spans[-1].first_ms <= event.time_ms <= spans[-1].last_ms:
+    def _note(self, rule: Correlation, time_ms: int) -> None:
+        """Notes the time that an event of a rule has a part in: it is to be read again."""
+        spans, last_ms = self.late.setdefault(rule.about.name, []), time_ms + rule.span_ms
+        if spans and spans[-1].first_ms <= time_ms <= spans[-1].last_ms:
             spans[-1] = spans[-1]._replace(last_ms=max(spans[-1].last_ms, last_ms))
         elif len(spans) < LATE_MAX:
-            spans.append(Late(event.time_ms, last_ms))
+            spans.append(Late(time_ms, last_ms))
         else:
             self.left_out += 1
-        return True
+
+
+def _bucket(rule: Rule, time_ms: int) -> int:
+    """The beginning of the time in which a cause makes one hit."""
+    bucket_ms = max(rule.span_ms, BUCKET_MS_MIN) if isinstance(rule, Correlation) else 1
+    return time_ms // bucket_ms * bucket_ms
 
 
 def _passes(rule: Rule, world: World, event: Event, first: Event | None) -> bool:

@@ -39,18 +39,31 @@ class Window:
         return sum(map(len, self._by.values()))
 
     def add(self, value: str | int, event: Event) -> None:
-        """Remembers an event, once."""
+        """Remembers an event, once; one that is older than all that there is room for, until the next of its value."""
         events = self._by.pop(value, None)
         if events is None:
             if len(self._by) >= self._values_max:
                 del self._by[next(iter(self._by))]  # the one that was seen the longest ago
             events = []
         self._by[value] = events
+        del events[: -self._keep]
         at = bisect_left(events, event[:2], key=_place)
         if at == len(events) or _place(events[at]) != event[:2]:
             events.insert(at, event)
-            del events[: -self._keep]
+            if at > 0:
+                del events[: -self._keep]
         self.newest_ms = max(self.newest_ms, event.time_ms)
+
+    def is_unsure(self, rule: Correlation, event: Event) -> bool:
+        """Whether a window that an event has a part in might satisfy the rule if nothing had made room for later events.
+
+        Never with ``per_value_max``: a value of which some had to make room has more events than count.
+        """
+        if event.time_ms >= self.newest_ms or rule.per_value_max is not None:
+            return False
+        if rule.kind == "event_count":
+            return len(self) >= self._keep
+        return sum(each[-1].time_ms >= event.time_ms - rule.span_ms for each in self._by.values()) >= rule.count
 
     def forget(self, before_ms: int) -> None:
         """Lets go of what is older."""

@@ -212,6 +212,22 @@ def test_events_that_come_hours_late_are_counted_with_those_of_their_time(bench:
     assert {decoded(each.body)["audit"]["alert"]["count"] for each in found} == {24}
 
 
+def test_a_backlog_that_arrives_on_both_sides_of_a_run_is_counted_together(bench: Bench) -> None:
+    with bench.detector() as detector:
+        detector.run_once()
+        bench.now_ms += 5 * HOUR_MS
+        while detector.is_behind:
+            detector.run_once()
+        detector.run_once()
+        bench.now_ms += MINUTE_MS
+        bench.login(12, at_ms=START_MS, every_ms=2000)
+        assert detector.run_once() == []
+        bench.now_ms += MINUTE_MS
+        bench.login(12, at_ms=START_MS + 1000, every_ms=2000, first=100)
+        found = detector.run_once()
+    assert {decoded(each.body)["audit"]["alert"]["count"] for each in found} == {24}
+
+
 @pytest.mark.parametrize("store", ["embedded"], indirect=True)  # the class is not set up on the other
 def test_an_alert_is_kept_as_long_as_its_organisation_s_events(bench: Bench) -> None:
     bench.run()

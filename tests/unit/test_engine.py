@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from indexer.detect import engine as engine_module
 from indexer.detect.check import World
-from indexer.detect.engine import Engine, Hit
+from indexer.detect.engine import Engine, Hit, Late
 from indexer.detect.event import Event
 from indexer.detect.ruleset import Ruleset
 from indexer.detect.silence import MINUTE_MS, Heard
@@ -126,6 +126,79 @@ def test_what_comes_later_than_can_be_counted_is_noted(tmp_path: Path) -> None:
     engine.feed(event(5 * HOUR_MS + 1), ["a"])
     assert [tuple(each) for each in engine.late["many"]] == [(5 * HOUR_MS, 6 * HOUR_MS + 1)]
     assert engine.late["ordered"][0].first_ms == 5 * HOUR_MS, "what follows it is past"
+
+
+def test_an_event_that_is_older_than_all_there_is_room_for_is_counted_or_its_time_is_noted(tmp_path: Path) -> None:
+    both = rules(tmp_path, values=VALUES, together=TOGETHER)
+    engine = Engine(both, WORLD)
+    for minute, ip in ((0, "a"), (1, "c"), (50, "a"), (59, "b"), (2, "b")):
+        engine.feed(event(minute * MINUTE_MS, **{"source.ip": ip}), ["a"])
+    assert (found(engine), engine.late) == ([("values", 3)], {}), "what is remembered will do"
+    engine = Engine(both, WORLD)
+    for minute, ip in ((0, "a"), (1, "c"), (62, "a"), (62, "b"), (2, "b")):
+        engine.feed(event(minute * MINUTE_MS, **{"source.ip": ip}), ["a"])
+    assert found(engine) == [], "of what came to an end with it, one event made room for a later one"
+    assert engine.late == {"values": [Late(2 * MINUTE_MS, 62 * MINUTE_MS)]}
+    engine = Engine(both, WORLD)
+    for minute in (0, 3, 2, 1):
+        engine.feed(event(minute * MINUTE_MS, **{"source.ip": "a"}), ["a"])
+    assert engine.late == {}, "with one value alone it cannot matter"
+
+
+def test_what_begins_a_row_late_is_remembered_for_what_follows(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, ordered=ORDERED), WORLD)
+    engine.feed(event(10, "other"), ["b"])
+    engine.feed(event(9), ["a"])
+    engine.feed(event(20), ["b"])
+    assert found(engine) == [("ordered", 2)]
+
+
+def test_what_is_older_than_what_is_remembered_is_noted_though_nothing_newer_was_seen(tmp_path: Path) -> None:
+    engine = Engine(rules(tmp_path, many=COUNT), WORLD)
+    engine.feed(event(5 * HOUR_MS), ["a"])
+    engine.forget(5 * HOUR_MS)
+    for time_ms in (4 * HOUR_MS, 4 * HOUR_MS - 1, 5 * HOUR_MS):
+        engine.feed(event(time_ms, "v"), ["a"])
+    assert engine.late == {"many": [Late(4 * HOUR_MS - 1, 5 * HOUR_MS - 1)]}
+
+
+def in_order(events: Iterable[tuple[Event, list[str]]]) -> list[tuple[Event, list[str]]]:
+    return sorted(events, key=lambda each: each[0].time_ms)
+
+
+def hours_of(engine: Engine, events: Iterable[tuple[Event, list[str]]]) -> set[int]:
+    """The hours of the hits that a run over these events makes."""
+    for each, names in in_order(events):
+        engine.feed(each, names)
+    return {hit.start_ms // HOUR_MS for hit in engine.take()}
+
+
+@pytest.mark.parametrize("correlation", [COUNT, VALUES, TOGETHER, ORDERED], ids=lambda each: str(each["type"]))
+def test_with_the_times_that_are_read_again_nothing_is_missed_however_late(
+    tmp_path: Path, correlation: Mapping[str, Any]
+) -> None:
+    needed = rules(tmp_path, rule=correlation)
+    for seed in range(100):
+        print("seed", seed)
+        chance = random.Random(seed)
+        addresses = "000123" if correlation is VALUES else "0"
+        sent = [
+            (
+                event(chance.randrange(10 * HOUR_MS), **{"source.ip": chance.choice(addresses)}),
+                [chance.choice(correlation["rules"])],
+            )
+            for _ in range(chance.choice([20, 40, 80]))
+        ]
+        lag_ms = chance.choice([HOUR_MS // 2, 3 * HOUR_MS])
+        sent.sort(key=lambda each: each[0].time_ms + chance.randrange(lag_ms))
+        engine, seen = Engine(needed, WORLD), set[int]()
+        for at in range(0, len(sent), 10):
+            seen |= hours_of(engine, sent[at : at + 10])
+            for first_ms, last_ms in engine.late.pop("rule", []):
+                again = Engine(needed, WORLD)
+                again.prime(in_order(each for each in sent[: at + 10] if each[0].time_ms < first_ms))
+                seen |= hours_of(again, [each for each in sent[: at + 10] if first_ms <= each[0].time_ms <= last_ms])
+        assert seen == hours_of(Engine(needed, WORLD), sent)
 
 
 def test_one_cause_makes_one_hit_an_hour_with_the_most_that_was_counted(tmp_path: Path) -> None:
