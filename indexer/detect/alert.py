@@ -7,7 +7,7 @@ BLAKE2b-80 over the rule's name, the group and that time. The same cause has the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Raw, Struct, field
@@ -15,14 +15,13 @@ from msgspec.json import Encoder
 
 from auditship.clock import utc
 from indexer.detect.engine import Hit
-from indexer.detect.event import SUBJECT, Event, actor_of, span_text, told
+from indexer.detect.event import Event, actor_of, common, distinct, organizations, span_text, told
 from indexer.document import ECS, EVENT_SEVERITY, Actor, Entry, Organization, Related, Resource, User
 from indexer.identity import shown_id
 
 ALERT: Final = "alert"
 """The dataset of alerts; see :data:`auditship.block.RESERVED_GATEWAYS`."""
 EVENTS_MAX: Final = 20
-ORGANIZATIONS_MAX: Final = 20
 _encode = Encoder().encode
 
 
@@ -113,7 +112,7 @@ class Alert(Struct, omit_defaults=True, gc=False):
 def entry_of(hit: Hit, retention: Callable[[str], str], now_ms: int) -> Entry:
     """The entry of a hit. ``retention`` gives an organisation's class; the empty name stands for none."""
     about, events = hit.about, hit.events
-    facts = _common(events)
+    facts = common(events)
     last, identity = events[-1], identity_of(hit)
     organization = facts.get("organization.id")
     alert = Alert(
@@ -136,7 +135,7 @@ def entry_of(hit: Hit, retention: Callable[[str], str], now_ms: int) -> Entry:
         rule=RuleFields(about.name, about.title, about.description or None),
         audit=AlertAudit(
             severity=about.severity,
-            alert=Cause(hit.total, tuple(each.id for each in events[-EVENTS_MAX:] if each.id), _organizations(events)),
+            alert=Cause(hit.total, tuple(each.id for each in events[-EVENTS_MAX:] if each.id), organizations(events)),
             gateway=facts.get("audit.gateway"),
             actor=_actor(facts),
             location=facts.get("audit.location"),
@@ -169,12 +168,6 @@ def reason_of(hit: Hit) -> str:
     return told(hit.about.reason, {**last, **words})
 
 
-def _common(events: list[Event]) -> dict[str, str]:
-    """What all events agree in."""
-    first, *others = (event.facts for event in events)
-    return {name: first[name] for name in SUBJECT if name in first and all(each.get(name) == first[name] for each in others)}
-
-
 def _user(facts: Mapping[str, str]) -> User | None:
     if "user.id" not in facts:
         return None
@@ -192,19 +185,9 @@ def _resource(facts: Mapping[str, str]) -> Resource | None:
     return Resource(kind, facts.get("audit.resource.id"), facts.get("audit.resource.name")) if kind else None
 
 
-def _organizations(events: list[Event]) -> tuple[str, ...]:
-    """Those of the events, the latest first; none, where they are all of the same."""
-    found = _distinct(each.facts.get("organization.id") for each in reversed(events))
-    return found[:ORGANIZATIONS_MAX] if len(found) > 1 else ()
-
-
 def _related(events: list[Event]) -> Related | None:
     """Every address and name in the latest events, for pivoting."""
     latest = [event.facts for event in events[-EVENTS_MAX:]]
-    addresses = _distinct(facts.get("source.ip") for facts in latest)
-    names = _distinct(facts.get(name) for facts in latest for name in ("user.id", "user.name", "user.email"))
+    addresses = distinct(facts.get("source.ip") for facts in latest)
+    names = distinct(facts.get(name) for facts in latest for name in ("user.id", "user.name", "user.email"))
     return Related(addresses, names) if addresses or names else None
-
-
-def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, values)))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from indexer.detect.check import World
-from indexer.detect.event import Event
+from indexer.detect.event import Event, common, organizations
 from indexer.detect.rule import About, Correlation, Events, Rule
 from indexer.detect.ruleset import Ruleset
 from indexer.detect.window import Window
@@ -129,8 +129,10 @@ class Engine:
         """A rule is satisfied, at the hit's ``start_ms``: a hit, if it alerts, and an event for those that count it."""
         if rule.alerts and not self._is_priming:
             self._keep(rule, hit)
-        for groups, number in self._uses.get(rule.about.name, ()):
-            self._count(groups, number, hit.events[-1]._replace(time_ms=hit.start_ms), rule.about.name)
+        if uses := self._uses.get(rule.about.name):
+            event = _as_event(hit)
+            for groups, number in uses:
+                self._count(groups, number, event, rule.about.name)
 
     def _keep(self, rule: Rule, hit: Hit) -> None:
         start_ms = _bucket(rule, hit.start_ms)
@@ -193,6 +195,14 @@ def _bucket(rule: Rule, time_ms: int) -> int:
     """The beginning of the time in which a cause makes one hit."""
     bucket_ms = max(rule.span_ms, BUCKET_MS_MIN) if isinstance(rule, Correlation) else 1
     return time_ms // bucket_ms * bucket_ms
+
+
+def _as_event(hit: Hit) -> Event:
+    """A hit as those who count it see it."""
+    *others, last = hit.events
+    if not others:
+        return last._replace(time_ms=hit.start_ms)
+    return Event(hit.start_ms, last.id, last.facts, common(hit.events), organizations(hit.events))
 
 
 def _passes(rule: Rule, world: World, event: Event, first: Event | None) -> bool:

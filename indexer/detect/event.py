@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,7 @@ from indexer.store.contract import Hit
 from indexer.store.fields import getter
 
 VALUE_MAX: Final = 256
+ORGANIZATIONS_MAX: Final = 20
 NETWORK: Final = "auditship.network"
 """A field of no document: the network of ``source.ip``, its AS number where that is known, else its /24 or /48."""
 WORDS: Final = frozenset({"count", "span", "actor", "earlier"})
@@ -28,11 +29,17 @@ _FIELD = re.compile(r"\{([a-z_][a-z0-9_.]*)\}")
 
 
 class Event(NamedTuple):
-    """An event as rules see it. ``time_ms`` is its time, or that of its arrival where it claims to be from the future."""
+    """An event as rules see it. ``time_ms`` is its time, or that of its arrival where it claims to be from the future.
+
+    A rule's hit that other rules count is the last of its events, with what is ``common`` to all of them, and their
+    ``organizations`` where they are of several.
+    """
 
     time_ms: int
     id: str
     facts: Mapping[str, str]
+    common: Mapping[str, str] | None = None
+    organizations: tuple[str, ...] = ()
 
 
 def event_of(hit: Hit, document: Any, fields: Sequence[str]) -> Event:
@@ -46,6 +53,23 @@ def event_of(hit: Hit, document: Any, fields: Sequence[str]) -> Event:
         facts[NETWORK] = network_of(address, facts.get("source.as.number"))
     arrived = next(iter(getter("event.ingested")(document)), None)
     return Event(min(hit.time_ms, _instant(arrived, hit.time_ms)), hit.id, facts)
+
+
+def common(events: Sequence[Event]) -> dict[str, str]:
+    """What all events agree in, of :data:`SUBJECT`."""
+    first, *others = (event.facts if event.common is None else event.common for event in events)
+    return {name: first[name] for name in SUBJECT if name in first and all(each.get(name) == first[name] for each in others)}
+
+
+def organizations(events: Sequence[Event]) -> tuple[str, ...]:
+    """Those of the events, the latest first; none, where they are all of the same."""
+    found = distinct(name for each in reversed(events) for name in each.organizations or (each.facts.get("organization.id"),))
+    return found[:ORGANIZATIONS_MAX] if len(found) > 1 else ()
+
+
+def distinct(values: Iterable[str | None]) -> tuple[str, ...]:
+    """Each value once, and nothing that is none."""
+    return tuple(dict.fromkeys(filter(None, values)))
 
 
 def fields_in(template: str) -> list[str]:

@@ -300,6 +300,19 @@ def test_an_alert_over_several_organisations_names_them_to_who_may_see_everythin
         assert found("", *limited) == found("audit.alert.organizations:*", *limited) == 0
 
 
+def test_a_rule_over_rules_names_what_all_their_events_agree_in(bench: Bench) -> None:
+    bench.run()
+    bench.now_ms += MINUTE_MS
+    for number in range(30):
+        organization = {"id": f"org-{number % 3}", "name": f"Organisation {number % 3}"}
+        bench.login(1, at_ms=START_MS + number * 1000, first=number, organization=organization, user={"id": f"u-{number}"})
+    bench.run()
+    (alert,) = (each for each in bench.alerts() if each["rule"]["id"] == "credential-stuffing")
+    assert sorted(alert["audit"]["alert"]["organizations"]) == ["org-0", "org-1", "org-2"]
+    assert (alert["source"], "organization" in alert, "user" in alert) == ({"ip": "203.0.113.9"}, False, False)
+    assert bench.store.reader.count(Query(datasets=("alert",), organizations=("org-0",))) == 0
+
+
 def test_alerts_are_found_by_their_own_fields(bench: Bench) -> None:
     bench.run()
     bench.now_ms += MINUTE_MS
