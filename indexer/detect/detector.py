@@ -4,6 +4,8 @@ Promises: an event that is stored is looked at once it has arrived, however late
 makes one alert, however often it is found, also across crashes: the cursor moves after the alerts are stored, and their ids
 follow from what was found. What cannot be done now (:class:`~indexer.store.contract.Unavailable`) is done by the next run.
 
+After the clock was ahead it begins anew, with what arrives from then on.
+
 Each run reads back :data:`OVERLAP_MS` of arrivals: what was stored by another worker, or could not be seen yet, is seen then.
 An event that came too late for the counts in memory has its time read again, with counts of its own.
 """
@@ -89,7 +91,9 @@ class Detector:
         assert self._cursor is not None
         now_ms = self._clock_ms()
         arrived_ms = now_ms if self._cursor.arrived_ms is None else self._cursor.arrived_ms
-        since_ms = min(arrived_ms, now_ms) - OVERLAP_MS
+        if arrived_ms > now_ms:  # the clock was ahead: what is remembered is of times that are still to come
+            arrived_ms, self._engine, self._heard = now_ms, None, Heard()
+        since_ms = arrived_ms - OVERLAP_MS
         until_ms = min(now_ms, since_ms + OVERLAP_MS + ARRIVALS_MS_MAX)
         engine = self._engine
         if engine is None:

@@ -228,6 +228,25 @@ def test_a_backlog_that_arrives_on_both_sides_of_a_run_is_counted_together(bench
     assert {decoded(each.body)["audit"]["alert"]["count"] for each in found} == {24}
 
 
+@pytest.mark.parametrize("store", ["embedded"], indirect=True)  # nothing of it is the store's
+def test_what_happens_after_the_clock_was_ahead_is_found(bench: Bench) -> None:
+    with bench.detector() as detector:
+        detector.run_once()
+        bench.now_ms += 3 * HOUR_MS
+        bench.login(1, at_ms=bench.now_ms - 1000, first=1000)
+        while detector.is_behind:
+            detector.run_once()
+        bench.now_ms = START_MS
+        found = []
+        for minute in range(14):
+            bench.now_ms += MINUTE_MS
+            for gateway in ("web", "cli") if minute < 6 else ("web",):
+                bench.login(1, at_ms=bench.now_ms - 2000, first=2 * minute + (gateway == "cli"), dataset=gateway)
+            found += detector.run_once()
+    rules = {decoded(each.body)["rule"]["id"] for each in found}
+    assert rules == {"gateway-silent", "failed-login-burst-user", "failed-login-burst-address"}
+
+
 @pytest.mark.parametrize("store", ["embedded"], indirect=True)  # the class is not set up on the other
 def test_an_alert_is_kept_as_long_as_its_organisation_s_events(bench: Bench) -> None:
     bench.run()
