@@ -1,7 +1,7 @@
 """Gateways that say nothing while others speak: told from which gateways were heard in each minute.
 
-A gateway is silent once it has said nothing in the whole minutes of the rule's timespan, if it spoke in every minute of a
-timespan before that, and another one has spoken since: one that rarely speaks raises nothing, nor does a stopped indexer.
+A gateway is silent once others have spoken in as many minutes as the rule's timespan has, and it in none of them, if it spoke
+in every minute of a timespan before that: one that rarely speaks raises nothing, nor does a stopped indexer.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Heard:
 
     def __init__(self) -> None:
         self._minutes: dict[str, set[int]] = {}
+        self._any: set[int] = set()
         self.until_ms: int | None = None
         """Everything that arrived before then is known."""
 
@@ -39,9 +40,10 @@ class Heard:
         """Gateways heard in a minute (its first millisecond)."""
         minute = minute_ms // MINUTE_MS
         for gateway in gateways:
+            self._any.add(minute)
             if gateway in self._minutes or len(self._minutes) < GATEWAYS_MAX:
                 self._minutes.setdefault(gateway, set()).add(minute)
-        for minutes in self._minutes.values():
+        for minutes in (self._any, *self._minutes.values()):
             minutes -= {each for each in minutes if each < minute - KEPT}
         self.until_ms = minute_ms + MINUTE_MS
 
@@ -51,10 +53,9 @@ class Heard:
             return
         span, now = max(1, -(-span_ms // MINUTE_MS)), self.until_ms // MINUTE_MS
         last: Mapping[str, int] = {gateway: max(minutes) for gateway, minutes in self._minutes.items() if minutes}
-        newest = max(last.values(), default=0)
         for gateway, minute in last.items():
             spoke = all(minute - back in self._minutes[gateway] for back in range(span))
-            if now - minute > span and newest > minute + span - 1 and spoke:
+            if spoke and sum(each in self._any for each in range(minute + 1, now)) >= span:
                 yield Silent(gateway, minute * MINUTE_MS)
 
 

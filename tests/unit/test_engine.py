@@ -242,6 +242,9 @@ def heard(minutes: Mapping[str, str]) -> list[tuple[str, int]]:
         ("xxxxx......", "xxxxx......", []),
         ("xxxxx......", "xxxxxx.....", []),
         ("xxxxx.....x", "xxxxxxxxxxx", []),
+        ("xxxxx......", "xxxxx.....x", []),
+        ("xxxxx......", "xxxxx..xxxx", []),
+        ("xxxxx......", "xxxxx.xxxxx", [("cli", 4)]),
     ],
 )
 def test_silence_is_that_of_one_who_spoke_while_others_speak(cli: str, web: str, silent: list[tuple[str, int]]) -> None:
