@@ -13,6 +13,7 @@ from typing import Final
 
 from auditship.errors import AuditshipError, ConfigurationError
 from auditship.lock import lock
+from indexer.store.contract import Unavailable
 
 VERSION: Final = 1
 HINT: Final = "Set cursor_file under [detections]."
@@ -49,7 +50,7 @@ class Cursor:
         """Everything that arrived before then was looked at: durable when this returns.
 
         Raises:
-            ConfigurationError: the file cannot be written.
+            Unavailable: the file cannot be written now.
         """
         beside = self._path.with_name(f".{self._path.name}.new")
         try:
@@ -64,7 +65,7 @@ class Cursor:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise ConfigurationError(f"{self._path}: {error.strerror}", HINT) from None
+            raise Unavailable(f"{self._path}: {error.strerror}") from None
         self.arrived_ms = arrived_ms
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ class Detector:
         """Looks at what has arrived since the last run; the alerts that are new in the store.
 
         Raises:
-            Unavailable: the store cannot answer now; the next run begins where this one did.
+            Unavailable: the store cannot answer now, or the cursor not be moved; the next run begins where this one did.
         """
         assert self._cursor is not None
         now_ms = self._clock_ms()

@@ -64,6 +64,6 @@ class Metrics:
             {
                 "/metrics": lambda: (200, generate_latest(self._registry)),
                 "/healthz": lambda: (200, b"ok\n"),
-                "/readyz": lambda: (200, b"ready\n") if self.is_ready else (503, b"the store does not answer\n"),
+                "/readyz": lambda: (200, b"ready\n") if self.is_ready else (503, b"the last look was given up\n"),
             },
         )

@@ -195,6 +195,22 @@ def test_a_store_that_fails_loses_no_alert_and_doubles_none(bench: Bench, stores
     assert len(bench.alerts()) == 2
 
 
+@pytest.mark.parametrize("store", ["embedded"], indirect=True)  # nothing of it is the store's
+def test_while_the_cursor_cannot_be_written_runs_fail_and_the_next_goes_on(bench: Bench) -> None:
+    bench.run()
+    bench.now_ms += MINUTE_MS
+    bench.login(20, at_ms=START_MS)
+    beside = bench.cursor.with_name(f".{bench.cursor.name}.new")
+    beside.symlink_to("/dev/full")
+    with bench.detector() as detector:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="No space left on device"):
+                detector.run_once()
+        beside.unlink()
+        detector.run_once()
+    assert len(bench.alerts()) == 2
+
+
 def test_events_that_come_hours_late_are_counted_with_those_of_their_time(bench: Bench) -> None:
     with bench.detector() as detector:
         detector.run_once()
