@@ -44,6 +44,9 @@ session.delete               info      warning   session              end
 session.revoke               warning   warning   session              end
 session.revoke_all           warning   warning   session              end
 session.policy.update        warning   warning   iam,configuration    change
+session.list                 info      warning   api                  access
+session.policy.read          info      warning   api                  access
+auth.settings.view           info      critical  api                  access
 authentication.logout        info      warning   session              end
 access.denied                critical  critical  api                  access,denied
 api.unauthorized             critical  critical  api                  access,denied
