@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 from sample_entries import START_MS, entry, entry_id
 
@@ -230,3 +231,86 @@ def test_writers_that_make_a_day_s_file_at_the_same_moment_wait_for_each_other(t
         with ThreadPoolExecutor(6) as pool:
             for done in [pool.submit(work, tmp_path / f"{day}.sqlite") for _ in range(6)]:
                 done.result()
+
+
+class Following:
+    """A reader that follows, and a writer, with one clock; the cursor is kept as alerting keeps it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now_ms = NOON_MS
+        self._directory = directory
+        self._reader = EmbeddedReader(directory, lambda: self.now_ms)
+        self.cursor: str | None = None
+
+    def put(self, *numbers: int, day: float, retention: str = "30d") -> None:
+        self.now_ms = NOON_MS + round(day * DAY_MS)
+        append(self._directory, [entry(number, retention=retention) for number in numbers], now_ms=self.now_ms)
+
+    def look(self, *, portions_max: int = 1000) -> list[str]:
+        found = []
+        looked = self._reader.arrivals(Query(), self.cursor, known=lambda *_: {}, overlap_ms=0)
+        for _, each in zip(range(portions_max), looked, strict=False):
+            found += [hit.id for hit in each.hits]
+            self.cursor = each.cursor
+        return found
+
+
+def ids(*numbers: int) -> list[str]:
+    return [entry(number).id for number in numbers]
+
+
+def test_following_passes_over_no_day_however_long_it_was_away_and_wherever_it_was_interrupted(tmp_path: Path) -> None:
+    following = Following(tmp_path)
+    following.put(1, day=0)
+    assert following.look() == []
+    following.put(2, day=0.1)
+    following.put(3, day=0.1, retention="90d")
+    for day in range(1, 9):
+        following.put(3 + day, day=day)
+    assert following.look(portions_max=1) == ids(2)  # of a segment whose first event was there when following began
+    assert following.look(portions_max=2) == ids(3, 4)
+    assert following.look() == ids(*range(5, 12))
+    assert following.look() == []
+
+
+@pytest.mark.parametrize("days", [3650, -3650])
+def test_a_clock_that_was_wrong_makes_following_leave_out_nothing_and_give_nothing_twice(tmp_path: Path, days: int) -> None:
+    following = Following(tmp_path)
+    following.put(1, day=-5)
+    following.put(2, day=0)
+    following.look()
+    following.put(3, day=0)
+    assert following.look() == ids(3)
+    following.now_ms += days * DAY_MS
+    assert following.look() == []
+    if days > 0:
+        following.put(4, day=days)
+        assert following.look() == ids(4)
+    for number, day in ((5, 0.1), (6, 0.2), (7, 1), (8, 4)):
+        following.put(number, day=day)
+        assert following.look() == ids(number)
+
+
+def test_following_that_began_with_the_future_finds_the_present(tmp_path: Path) -> None:
+    following = Following(tmp_path)
+    following.put(1, day=3650)
+    following.look()
+    following.put(2, day=0)
+    assert following.look() == ids(2)
+
+
+def test_what_was_read_to_its_end_is_not_opened_again_and_what_is_gone_not_remembered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    following = Following(tmp_path)
+    following.look()
+    for day in range(4):
+        following.put(day, day=day)
+    assert following.look() == ids(*range(4))
+    first, second, *_ = sorted(tmp_path.glob("*.sqlite"))
+    first.unlink()
+    second.write_bytes(b"damaged since")
+    assert following.look() == []
+    assert not caplog.records
+    assert following.cursor is not None
+    assert sorted(orjson.loads(following.cursor)) == names(tmp_path)

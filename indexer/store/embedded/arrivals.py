@@ -2,18 +2,20 @@
 
 Rows of a segment are numbered in the order of their commits (writers take turns), so the last number that was read in each
 segment is an exact place: nothing behind it can become visible later, nothing is read twice, and a look costs what is new and
-no more. A segment of yesterday may still grow while a day begins; older ones do not.
+no more. A segment of yesterday may still grow while a day begins; older ones do not, and are let be once they were read to the
+end. Segments of the future, which a wrong clock has made, are followed like others, and no other one is let be for them.
 
-The cursor is JSON: the number reached, by the segment's file name.
+The cursor is JSON: by the file name of each segment that is there, the number reached, or ``~number``, which is below 0, of one
+that is let be.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +32,14 @@ from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_t
 PAGE: Final = 1000
 """Hits in one portion."""
 GROWING: Final = timedelta(days=1)
+DAY: Final = len("2026-11-23")
+"""How far a segment's file name tells its day."""
 
 _log = logging.getLogger("auditship.indexer")
 
 
 def arrivals(
-    directory: Path, where: str, parameters: tuple[object, ...], test: Predicate | None, cursor: str | None
+    directory: Path, where: str, parameters: tuple[object, ...], test: Predicate | None, cursor: str | None, *, now_ms: int
 ) -> Iterator[Arrivals]:
     """Portions of what is new, the last one perhaps without hits; see :class:`~indexer.store.contract.Reader`.
 
@@ -45,29 +49,44 @@ def arrivals(
         parameters: those of ``where``.
         test: decides over a body; none: the SQL did.
         cursor: where the last look ended.
+        now_ms: the wall clock.
 
     Raises:
         QueryError: the cursor is not one of ours.
     """
     names = segments(directory)
+    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    growing = max((name.day for name in names if name.day <= today), default=today) - GROWING
     if cursor is None:
-        yield Arrivals([], _written({name.path.name: _last(name) for name in names}))
+        yield Arrivals([], _written({name.path.name: _last(name) if name.day >= growing else ~_last(name) for name in names}))
         return
-    reached = _read(cursor)
-    reached = {name.path.name: reached.get(name.path.name, 0) for name in names if name.day >= names[-1].day - GROWING}
+    reached = _followed(_read(cursor), names, today.isoformat())
     for name in names:
-        is_more = name.path.name in reached
+        key = name.path.name
+        is_more: bool | None = key in reached and (reached[key] >= 0 or name.day >= growing)
         while is_more:
-            hits, reached[name.path.name], is_more = _portion(name, where, parameters, test, reached[name.path.name])
+            hits, number, is_more = _portion(name, where, parameters, test, max(reached[key], ~reached[key]))
+            reached[key] = ~number if is_more is False and name.day < growing else number
             if hits:
                 yield Arrivals(hits, _written(reached))
     yield Arrivals([], _written(reached))
 
 
+def _followed(reached: Mapping[str, int], names: Sequence[SegmentName], today: str) -> dict[str, int]:
+    """The numbers reached in segments that are there: those of the cursor, and those that are newer than its oldest."""
+    days = (each[:DAY] for each in reached)
+    oldest = min((day for day in days if day <= today), default="")
+    return {
+        name.path.name: reached.get(name.path.name, 0)
+        for name in names
+        if name.path.name in reached or name.day.isoformat() >= oldest
+    }
+
+
 def _portion(
     name: SegmentName, where: str, parameters: tuple[object, ...], test: Predicate | None, after: int
-) -> tuple[list[Hit], int, bool]:
-    """Hits behind a number, the number reached, and whether there may be more. A damaged segment is told, and gives none."""
+) -> tuple[list[Hit], int, bool | None]:
+    """Hits behind a number, the number reached, and whether there may be more; None where it cannot be read, which is told."""
     # Without an index: only the rows behind the number are looked at, in their order.
     sql = f"SELECT number, time, id, dataset, body FROM document NOT INDEXED WHERE number > ? AND number <= ? AND {where}"
     try:
@@ -79,11 +98,11 @@ def _portion(
             rows = connection.execute(f"{sql} ORDER BY number LIMIT ?", (after, last, *parameters, PAGE)).fetchall()
             found = [Hit(shown_id(row[2]), row[3], name.retention, row[1], expand(row[4])) for row in rows]
     except Unmade:
-        return [], after, False
+        return [], after, None
     except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
         if name.path.exists():
             _log.error("%s: cannot be followed: %s", name.path, error)
-        return [], after, False
+        return [], after, None
     hits = [hit for hit in found if test is None or test(document_of(hit.body))]
     return (hits, rows[-1][0], True) if len(rows) == PAGE else (hits, last, False)
 

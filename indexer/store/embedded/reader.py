@@ -135,7 +135,7 @@ class EmbeddedReader:
         """What was committed since a cursor, each document once: nothing becomes visible late here."""
         del known, overlap_ms
         wanted = self._wanted(query)
-        yield from arrivals(self._directory, wanted.where, wanted.parameters, wanted.test, cursor)
+        yield from arrivals(self._directory, wanted.where, wanted.parameters, wanted.test, cursor, now_ms=self._clock_ms())
 
     def segments(self) -> list[Segment]:
         """The files, with whose documents they hold; by name."""
