@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import quopri
 import signal
 import socket
 import ssl
@@ -16,6 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.errors import HeaderParseError
+from email.policy import default
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -339,6 +343,32 @@ def test_a_mail_arrives_whole() -> None:
     assert (sender, recipients) == ("auditship@example.com", ["soc@example.com", "ciso@example.com"])
     assert b"Message-ID: <c0ffee.1@example.com>" in content
     assert b"Actor:        Zo=C3=AB" in content
+
+
+def test_what_looks_encoded_in_a_mail_is_not_decoded_on_its_way() -> None:
+    mailbox = Mailbox()
+    hostile = "=?utf-8?q?x=0D=0AReply-To:_evil@evil.example=0D=0A=0D=0AAll_is_well.=00=E2=80=AE?="
+    with mail_server(mailbox) as port:
+        assert email(port).send(changed(title=hostile, kind="alert", actor=hostile)) == Delivered()
+    ((_, _, content),) = mailbox.mails
+    headers, _, body = content.partition(b"\r\n\r\n")
+    assert [line.split(b":")[0] for line in headers.split(b"\r\n") if not line.startswith(b" ")] == [
+        b"From", b"To", b"Subject", b"Date", b"Message-ID", b"In-Reply-To", b"References", b"Auto-Submitted",
+        b"X-Auto-Response-Suppress", b"Content-Type", b"Content-Transfer-Encoding", b"MIME-Version",
+    ]  # fmt: skip
+    assert message_from_bytes(content, policy=default)["Subject"] == f"[auditship critical] {hostile}"
+    told = quopri.decodestring(body).decode().splitlines()
+    assert told == [hostile, "", f"Actor:        {hostile}", "Severity:     critical"]
+
+
+def test_a_mail_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwritable(*_: object) -> None:
+        raise HeaderParseError("no header")
+
+    with mail_server(Mailbox()) as port:
+        channel = email(port)
+        monkeypatch.setattr("indexer.alerts.channel.smtp.mail_of", unwritable)
+        assert channel.send(MESSAGE) == Refused("HeaderParseError: no header")
 
 
 @pytest.mark.parametrize(

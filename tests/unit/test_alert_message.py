@@ -28,6 +28,10 @@ HOSTILE = {
     "megabyte of escapes": "\x00" * (1 << 20),
     "surrogates": "\\ud800",
     "quotes": "'\"\\!' OR *:* ",
+    "encoded line ends": "=?utf-8?q?x=0D=0ABcc:_everybody@example.com=0D=0A=0D=0AAll_is_well.?=",
+    "encoded NUL": "=?utf-8?q?=00?=",
+    "encoded writing direction": "=?utf-8?b?4oCuZ3BqLmV4ZQ==?=",
+    "encoded nonsense": "=?unknown-8bit?q?=FF=FE?= =?us-ascii?q?=FF?= =?utf-8?q?=ED=A0=80?=",
 }
 FIELDS = (
     "organization",
@@ -80,10 +84,13 @@ def test_mail_has_our_headers_only_and_ends_where_we_end_it(hostile: Message) ->
     assert b"\r\n.\r\n" not in raw
     found = message_from_bytes(raw, policy=default)
     assert found["To"] == "soc@example.com"
-    assert set(found.keys()) == {
+    assert found.keys() == [
         "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress", "Content-Type",
         "Content-Transfer-Encoding", "MIME-Version",
-    }  # fmt: skip
+    ]  # fmt: skip
+    assert found["Subject"] == f"[auditship critical] {hostile.title}"
+    body = [hostile.title, "", *(f"{name + ':':<14}{value}" for name, value in hostile.lines()), "", hostile.link, ""]
+    assert found.get_content() == "\r\n".join(body)
 
 
 def test_syslog_has_one_message_with_one_element(hostile: Message) -> None:

@@ -1,7 +1,8 @@
 """E-mail, by SMTP with TLS. Messages of a cause are one thread; a repeat has the same ``Message-ID``.
 
-Headers take no value that holds a line end: values are printable before they come here, and the library refuses them too. The
-text is UTF-8, quoted-printable, so that no line of it is more than mail allows or ends the mail.
+What a gateway wrote is in one header alone, the subject, which is encoded whole: the library would decode what looks encoded in
+it, line ends too, and write that. The text is UTF-8, quoted-printable, so that no line of it is more than mail allows or ends
+the mail.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from email.errors import MessageError
+from email.header import Header
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
 from typing import Final, Literal
 
@@ -59,13 +62,15 @@ class Smtp:
 
     def send(self, message: Message) -> Outcome:
         """Sends the mail; delivered when the server has taken it for at least one recipient."""
-        mail = mail_of(message, self._sender, self._recipients, self._clock())
         refused: dict[str, tuple[int, bytes]] | None = None
         try:
+            mail = mail_of(message, self._sender, self._recipients, self._clock())
             with self._connected() as server:
                 if self._login is not None:
                     server.login(*self._login)
                 refused = server.send_message(mail, self._sender, self._recipients)
+        except MessageError as error:
+            return Refused(said(error))
         except (smtplib.SMTPException, OSError) as error:
             if refused is None:  # else it has been taken: a server that only hangs up badly would get it again and again
                 return _failed(error)
@@ -122,13 +127,25 @@ class _Server(smtplib.SMTP):
         return self._connection
 
 
+class _Subject(str):
+    """A subject to the letter: for the library a header that is parsed already, and folds itself."""
+
+    __slots__ = ()
+    name = "Subject"
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        """The header's lines."""
+        text = Header(self, "utf-8", header_name=self.name).encode(linesep=policy.linesep)
+        return f"{self.name}: {text}{policy.linesep}"
+
+
 def mail_of(message: Message, sender: str, recipients: Sequence[str], now: datetime) -> EmailMessage:
     """The mail."""
     domain = sender.rpartition("@")[2]
     mail = EmailMessage(policy=SMTP.clone(max_line_length=78))
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = f"[auditship {message.severity}] {message.title}"
+    mail["Subject"] = _Subject(f"[auditship {message.severity}] {message.title}")
     mail["Date"] = format_datetime(now)
     mail["Message-ID"] = f"<{message.id}@{domain}>"
     if not message.id.endswith(".1"):
