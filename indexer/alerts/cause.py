@@ -4,7 +4,8 @@ A cause is what happened, where and through whom: the organisation, the rule (of
 and the actor; for failed log-ins the address, since there the actor's name is only what somebody claimed. Its first event is
 told at once, however many came with it. Then the cause stays open: its events are counted, and told again only when the count
 has grown tenfold (not sooner than ``update_s`` after the last telling) or a day has passed. When it has been quiet for
-``quiet_s`` it ends, with a last telling if there was more than had been told; the next event is a new cause, told at once.
+``quiet_s`` it ends, with a last telling if there was more than had been told; the next event is a new cause, told at once. A
+time later than now, of a clock that was ahead, counts as now.
 
 Bounded: a kind of event that has many open causes (a spray of names and addresses) gets one cause for all further ones, so does
 an organisation, and so does everything in the end. No organisation's flood hides another one's events. Nothing is left
@@ -91,7 +92,7 @@ class Causes:
                 self._count(key, 1)
                 fresh.append(cause)
             cause.count += 1
-            cause.last_ms = max(cause.last_ms, now_ms)
+            cause.last_ms = now_ms
             cause.event = event
             self.changed[cause.id] = cause
         return tellings + [self._tell("alert", cause, now_ms) for cause in fresh]
@@ -100,6 +101,8 @@ class Causes:
         """What time alone brings: growth that is due, and ends. Call it about every second."""
         tellings = []
         for cause in list(self._open.values()):
+            if max(cause.last_ms, cause.told_ms) > now_ms:
+                self._pull_back(cause, now_ms)
             is_quiet = now_ms - cause.last_ms >= self._quiet_ms
             if is_quiet:
                 if cause.count > cause.told_count:
@@ -108,6 +111,11 @@ class Causes:
             elif self._has_grown(cause, now_ms):
                 tellings.append(self._tell("growth", cause, now_ms))
         return tellings
+
+    def _pull_back(self, cause: Cause, now_ms: int) -> None:
+        cause.first_ms, cause.last_ms = min(cause.first_ms, now_ms), min(cause.last_ms, now_ms)
+        cause.told_ms = min(cause.told_ms, now_ms)
+        self.changed[cause.id] = cause
 
     def _has_grown(self, cause: Cause, now_ms: int) -> bool:
         since_ms = now_ms - cause.told_ms

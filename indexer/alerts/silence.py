@@ -3,7 +3,7 @@
 An agent says every minute or so that it is there (dataset ``agent``); one that is not heard of for ``silent_after_s``, or for
 three of its own intervals where those are longer, is silent, unless it has said that it stops. When all agents of an alert are
 heard again, that is told too. Nobody is judged before everything that has arrived was read, nor within a while after we
-ourselves could not read.
+ourselves could not read. A time later than now, of a clock that was ahead, counts as now.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Silence:
                     continue
                 agent = self._agents[event.actor_id] = Agent(event.host, 0, 0.0)
             heard_ms = min(event.ingested_ms, now_ms)  # an indexer's clock may be ahead
-            if heard_ms < agent.heard_ms:
+            if heard_ms < min(agent.heard_ms, now_ms):
                 continue
             agent.heard_ms = heard_ms
             agent.host = event.host or agent.host
@@ -75,6 +75,9 @@ class Silence:
     def judge(self, now_ms: int) -> list[Message]:
         """Tells of agents that have fallen silent; forgets those that have been so for a week."""
         for name, agent in list(self._agents.items()):
+            if agent.heard_ms > now_ms:
+                agent.heard_ms = now_ms
+                self._changed.add(name)
             if now_ms - agent.heard_ms > FORGOTTEN_S * 1000:
                 del self._agents[name]
                 self._changed.add(name)

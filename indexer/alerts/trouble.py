@@ -27,7 +27,7 @@ class StoreTrouble:
     def failed(self, reason: str, now_ms: int) -> list[Message]:
         """It has not answered."""
         self.reason = reason
-        if self._since_ms is None:
+        if self._since_ms is None or self._since_ms > now_ms:  # else the clock was set back
             self._since_ms = now_ms
         if self.cause or now_ms - self._since_ms < self._after_ms:
             return []

@@ -94,7 +94,7 @@ class AgentWatch:
 
     def tick(self, now_ms: int) -> Sequence[Message]:
         """Agents that have fallen silent."""
-        if self._judged_from_ms is None:
+        if self._judged_from_ms is None or self._judged_from_ms > now_ms + self._grace_ms:  # else the clock was set back
             self._judged_from_ms = now_ms + self._grace_ms
         return self._silence.judge(now_ms) if now_ms >= self._judged_from_ms else ()
 

@@ -158,6 +158,20 @@ def test_an_organization_with_too_many_kinds_of_causes_hides_no_other_one(monkey
     assert message_of(many[-1], Links()).organization == ""
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_clock_that_was_ahead_lets_causes_grow_and_end_all_the_same(restarts: bool) -> None:
+    causes = Causes(quiet_s=QUIET_S, update_s=UPDATE_S)
+    causes.take([event(0)], START_MS + 365 * 86_400_000)
+    if restarts:
+        causes = Causes(filter(None, causes.changed.values()), quiet_s=QUIET_S, update_s=UPDATE_S)
+    assert causes.take([event(number) for number in range(1, 20)], START_MS) == []
+    (growth,) = causes.tick(START_MS + 60_000)
+    assert (growth.kind, growth.cause.count) == ("growth", 20)
+    assert causes.tick(START_MS + 900_000) == []
+    assert len(causes) == 0
+    assert [telling.kind for telling in causes.take([event(21)], START_MS + 901_000)] == ["alert"]
+
+
 def test_detections_are_grouped_by_rule_and_subject() -> None:
     causes = Causes(quiet_s=QUIET_S, update_s=UPDATE_S)
     found = [event(number, rule_id=f"r{number % 2}", actor_id=f"u-{number % 3}") for number in range(12)]

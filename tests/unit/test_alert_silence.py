@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from indexer.alerts.event import Event
-from indexer.alerts.outbox import OutboxError
+from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.run import Alerts
 from indexer.alerts.settings import AlertsSettings
 from indexer.alerts.silence import FORGOTTEN_S, Silence
 from indexer.alerts.trouble import StoreTrouble
+from indexer.alerts.watch import AgentWatch
 from indexer.settings import IndexerSettings, StoreSettings
 from indexer.store.contract import Unavailable
 
 START_MS = 1_795_458_000_000
+CHANNEL = {"name": "a", "kind": "webhook", "url": "http://127.0.0.1:1/"}
 
 
 def beat(agent: str, at_s: float, *, action: str = "agent.heartbeat", interval_s: float = 60.0) -> Event:
@@ -87,6 +89,27 @@ def test_a_heartbeat_from_the_future_does_not_hide_silence() -> None:
     assert len(agents.judge(ms(301))) == 1
 
 
+def test_a_clock_that_was_ahead_hides_neither_silence_nor_an_outage(tmp_path: Path) -> None:
+    year_s = 365 * 86_400
+    agents = silence()
+    agents.take([beat("a", year_s), beat("stopped", year_s)], ms(year_s))
+    agents.take([beat("stopped", 0, action="agent.stop")], ms(0))
+    assert agents.judge(ms(0)) == []
+    (told,) = agents.judge(ms(301))
+    assert told.title == "agent a on a.example is silent"
+
+    store = StoreTrouble(300)
+    assert store.failed("refused", ms(year_s)) == store.failed("refused", ms(0)) == []
+    assert len(store.failed("refused", ms(300))) == 1
+
+    settings = AlertsSettings(state_dir=tmp_path, channel=[CHANNEL])  # type: ignore[list-item]
+    with closing(Outbox(tmp_path, pending_max=1)) as outbox:
+        watch = AgentWatch(outbox, settings, grace_s=300)
+        watch.take([beat("a", 0)], ms(0))
+        assert [watch.tick(ms(at_s)) for at_s in (year_s, 0, 299)] == [(), (), ()]
+        assert len(watch.tick(ms(301))) == 1
+
+
 def test_an_old_heartbeat_that_arrives_late_is_no_return() -> None:
     agents = silence()
     agents.take([beat("a", 0)], ms(0))
@@ -138,8 +161,7 @@ def test_an_alert_of_the_store_that_could_not_be_put_up_is_made_again() -> None:
 def test_what_was_told_of_the_store_is_over_for_the_next_process_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed or reloaded meanwhile: the recovery comes with the alert's own cause, so that its incident ends."""
     store = IndexerSettings(store=StoreSettings(path=tmp_path / "store"))
-    channel = {"name": "a", "kind": "webhook", "url": "http://127.0.0.1:1/"}
-    settings = AlertsSettings(state_dir=tmp_path, channel=[channel], silent_after_s=0.001)  # type: ignore[list-item]
+    settings = AlertsSettings(state_dir=tmp_path, channel=[CHANNEL], silent_after_s=0.001)  # type: ignore[list-item]
 
     def told() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as outbox:
