@@ -48,6 +48,12 @@ class Delivery(NamedTuple):
 _DELIVERIES: Final = """
 SELECT delivery.message, channel, body, attempts, delivery.made, note, reason
 FROM delivery JOIN message ON number = delivery.message WHERE state = 'pending' AND """
+_CAUSE: Final = "substr(message.id, 1, instr(message.id, '.'))"
+_NO_EARLIER: Final = f"""NOT EXISTS (
+SELECT 1 FROM message AS earlier CROSS JOIN delivery AS waiting ON waiting.message = earlier.number
+WHERE earlier.id BETWEEN {_CAUSE} AND {_CAUSE} || ':' AND earlier.number < message.number
+AND waiting.channel = delivery.channel AND waiting.state = 'pending')"""  # noqa: S608 - our own words
+"""A message's id is its cause's, a full stop and a number (``:`` comes after 9). CROSS: a cause's few are looked up first."""
 _HINTS: Final = {
     sqlite3.SQLITE_FULL: "Nothing is lost: it is tried again. Make room on its disk.",
     sqlite3.SQLITE_IOERR: "Nothing is lost: it is tried again. See whether its disk is full or failing.",
@@ -161,8 +167,11 @@ class Outbox:
         return "full" if is_full else "waits"
 
     def next_due(self, channel: str, now_ms: int, wait_ms_max: int) -> Delivery | None:
-        """The delivery whose turn it is. A time farther away than any wait can be is due too: the clock was set back."""
-        sql = f"{_DELIVERIES} channel = ? AND (due <= ? OR due > ?) ORDER BY due, delivery.message LIMIT 1"
+        """The delivery whose turn it is; not before what was told earlier of its cause has come to its end in this channel.
+
+        A time farther away than any wait can be is due too: the clock was set back.
+        """
+        sql = f"{_DELIVERIES} channel = ? AND (due <= ? OR due > ?) AND {_NO_EARLIER} ORDER BY due, delivery.message LIMIT 1"
         return next(iter(self._deliveries(sql, channel, now_ms, now_ms + wait_ms_max)), None)
 
     def overdue(self, channel: str, before_ms: int) -> list[Delivery]:

@@ -288,6 +288,31 @@ def test_a_clock_that_was_set_back_holds_nothing_up(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_what_is_told_of_a_cause_keeps_its_order_in_a_channel_and_holds_up_no_other_cause(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, pending_max=10)
+
+    def due(channel: str = "a", now_ms: int = 10) -> str:
+        delivery = outbox.next_due(channel, now_ms, 1_000_000)
+        return delivery.message.id if delivery else ""
+
+    def posted(*ids: str) -> None:
+        for identity in ids:
+            told = made(id=identity, cause=identity[:-2], kind="alert", severity="critical", title="t", timestamp="")
+            outbox.post(told, {"a": None, "b": None}, 0)
+
+    posted("cafe.1", "cafe0.1", "cafe.2")
+    (first, *_) = outbox.overdue("a", 0)
+    outbox.later(first, 60_000, "busy")
+    assert (due(), due("b")) == ("cafe0.1", "cafe.1")
+    outbox.later(outbox.overdue("a", 0)[1], 70_000, "busy")
+    posted("cafe.3")
+    assert due() == ""
+    assert due(now_ms=60_000) == "cafe.1"
+    outbox.done(first, "refused")
+    assert due() == "cafe.2"
+    outbox.close()
+
+
 def test_what_was_delivered_is_forgotten_after_a_week_and_what_waits_is_not(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, pending_max=10)
     for number in (1, 2):
