@@ -2,7 +2,8 @@
 
 Three feeds: critical events of all gateways; detections, and what agents complain of; agents' heartbeats. Each has its cursor
 in the outbox. A portion of hits is one transaction: ids remembered, causes counted, messages posted, cursor moved. A look that
-finds nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync.
+finds nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync. What time alone
+brings is judged as of when the feed was last read to its end, not as of now: what has arrived since is not known.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class Follower:
         self._looked_at = dict.fromkeys(self._cursors, -1e9)
         self._kept_at = dict.fromkeys(self._cursors, -1e9)
         self._late_at = self._forgot_at = -1e9
+        self._read_ms: dict[int, int] = {}
+        """As of when each watch knows all of its feed."""
         self._is_stale = False
 
     def look(self) -> None:
@@ -115,10 +118,10 @@ class Follower:
         self._counts.polled(time.monotonic() - began)
 
     def tick(self) -> None:
-        """What time alone brings, and what can be forgotten. After a look, so that nothing is judged by what was not read."""
+        """What time alone brings, and what can be forgotten. After a look."""
         now_ms, now = clock.now_ms(), time.monotonic()
         with self._consistent():
-            if messages := [message for watch in self._watches for message in watch.tick(now_ms)]:
+            if messages := [message for watch in self._watches for message in watch.tick(self._read_ms[id(watch)])]:
                 with self._outbox.transaction():
                     self._keep(messages, now_ms)
             if now - self._forgot_at >= FORGET_INTERVAL_S:
@@ -127,7 +130,7 @@ class Follower:
                 self._outbox.forget(now_ms, now_ms - round((2 * settings.late_s + settings.late_interval_s) * 1000))
 
     def _look_at(self, feed: Feed, overlap_ms: int) -> None:
-        cursor = self._cursors[feed.name]
+        cursor, now_ms = self._cursors[feed.name], clock.now_ms()
         if cursor is None:
             _log.info("following %s events from now on", feed.name)
 
@@ -135,12 +138,12 @@ class Follower:
             return self._outbox.seen(feed.name, low_ms, high_ms)
 
         for arrivals in self._reader.arrivals(feed.query, cursor, known=known, overlap_ms=overlap_ms):
-            self._take(feed, arrivals, is_first=cursor is None)
+            self._take(feed, arrivals, now_ms, is_first=cursor is None)
+        self._read_ms[id(feed.watch)] = now_ms
 
-    def _take(self, feed: Feed, arrivals: Arrivals, *, is_first: bool) -> None:
+    def _take(self, feed: Feed, arrivals: Arrivals, now_ms: int, *, is_first: bool) -> None:
         now = time.monotonic()
         if arrivals.hits or is_first or now - self._kept_at[feed.name] >= KEEP_INTERVAL_S:
-            now_ms = clock.now_ms()
             events = [_read(hit) for hit in arrivals.hits]
             with self._outbox.transaction():
                 new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])

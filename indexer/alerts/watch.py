@@ -23,7 +23,7 @@ class Watch(Protocol):
         """Messages that new events make."""
 
     def tick(self, now_ms: int) -> Sequence[Message]:
-        """Messages that time makes."""
+        """Messages that time makes, until when everything has been taken."""
 
     def keep(self) -> None:
         """Puts what has changed into the outbox, within the caller's transaction."""

@@ -6,18 +6,25 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from sample_entries import entry, utc
+from stores import Store
 
+from indexer.alerts.counts import Counts
 from indexer.alerts.event import Event
+from indexer.alerts.follow import Follower, feeds
+from indexer.alerts.message import Links
 from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.run import Alerts
 from indexer.alerts.settings import AlertsSettings
 from indexer.alerts.silence import FORGOTTEN_S, Silence
 from indexer.alerts.trouble import StoreTrouble
-from indexer.alerts.watch import AgentWatch
+from indexer.alerts.watch import AgentWatch, CauseWatch
 from indexer.settings import IndexerSettings, StoreSettings
 from indexer.store.contract import Unavailable
+from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 START_MS = 1_795_458_000_000
 CHANNEL = {"name": "a", "kind": "webhook", "url": "http://127.0.0.1:1/"}
@@ -108,6 +115,43 @@ def test_a_clock_that_was_ahead_hides_neither_silence_nor_an_outage(tmp_path: Pa
         watch.take([beat("a", 0)], ms(0))
         assert [watch.tick(ms(at_s)) for at_s in (year_s, 0, 299)] == [(), (), ()]
         assert len(watch.tick(ms(301))) == 1
+
+
+def test_a_machine_that_was_asleep_judges_nobody_before_it_has_heard_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine that was paused: the wall clock has gone on, and the feed of heartbeats is not due by the other one."""
+    wall_ms, monotonic = [START_MS], [0.0]
+    monkeypatch.setattr("auditship.clock.now_ms", lambda: wall_ms[0])
+    monkeypatch.setattr("indexer.alerts.follow.time", SimpleNamespace(monotonic=lambda: monotonic[0]))
+    store = Store(lambda: EmbeddedWriter(tmp_path, lambda: wall_ms[0]), EmbeddedReader(tmp_path, lambda: wall_ms[0]), list)
+    settings, told = AlertsSettings(channel=[CHANNEL]), []  # type: ignore[list-item, var-annotated]
+
+    def heard(number: int) -> None:
+        event = {"action": "agent.heartbeat", "ingested": utc(wall_ms[0])}
+        store.append([entry(number, dataset="agent", audit={"severity": "info"}, event=event, user={"id": "gw-1"})])
+
+    with closing(Outbox(tmp_path / "state", pending_max=10)) as outbox:
+        causes, agents = CauseWatch(outbox, settings, Links()), AgentWatch(outbox, settings, grace_s=0)
+        watched = feeds(settings, causes, agents)
+        post = lambda messages, _: told.extend(messages)  # noqa: E731
+        follower = Follower(store.reader, outbox, settings, feeds=watched, post=post, counts=Counts())
+
+        def looks(*, after_s: float, awake_s: float) -> int:
+            wall_ms[0] += round(after_s * 1000)
+            monotonic[0] += awake_s
+            follower.look()
+            follower.tick()
+            return len(told)
+
+        looks(after_s=0, awake_s=0)
+        heard(1)
+        looks(after_s=10, awake_s=10)
+        wall_ms[0] += 600_000
+        heard(2)
+        assert looks(after_s=1, awake_s=1) == 0
+        assert looks(after_s=10, awake_s=10) == 0
+        assert looks(after_s=300, awake_s=300) == 1
 
 
 def test_an_old_heartbeat_that_arrives_late_is_no_return() -> None:
