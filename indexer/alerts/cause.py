@@ -101,7 +101,7 @@ class Causes:
         """What time alone brings: growth that is due, and ends. Call it about every second."""
         tellings = []
         for cause in list(self._open.values()):
-            if max(cause.last_ms, cause.told_ms) > now_ms:
+            if max(cause.first_ms, cause.last_ms, cause.told_ms) > now_ms:
                 self._pull_back(cause, now_ms)
             is_quiet = now_ms - cause.last_ms >= self._quiet_ms
             if is_quiet:

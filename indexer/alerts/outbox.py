@@ -5,12 +5,15 @@ transaction as the messages that came of the events before it, so whatever dies,
 a delivery is marked only after its channel has taken it, so each message is delivered at least once. It comes twice only if
 the process dies between a channel's answer and the mark, with the same id.
 
+What is damaged stops nothing: a message is told as one that cannot be read any more, an open cause begins anew.
+
 A second process on the same directory is refused (``lock``). Bounded: a channel has at most ``pending_max`` deliveries waiting
 (further ones are given up at once, and told), delivered messages are kept for a week, ids for as long as they may come again.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -23,8 +26,9 @@ import msgspec
 
 from auditship.errors import AuditshipError, ConfigurationError
 from indexer.alerts.cause import Cause
-from indexer.alerts.message import Message
+from indexer.alerts.message import Message, made
 from indexer.alerts.outbox_file import open_outbox, take
+from indexer.record import ORGANIZATION
 
 KEPT_MS: Final = 7 * 86_400_000
 
@@ -46,7 +50,7 @@ class Delivery(NamedTuple):
 
 
 _DELIVERIES: Final = """
-SELECT delivery.message, channel, body, attempts, delivery.made, note, reason
+SELECT delivery.message, id, channel, body, attempts, delivery.made, note, reason
 FROM delivery JOIN message ON number = delivery.message WHERE state = 'pending' AND """
 _CAUSE: Final = "substr(message.id, 1, instr(message.id, '.'))"
 _NO_EARLIER: Final = f"""NOT EXISTS (
@@ -61,6 +65,8 @@ _HINTS: Final = {
     sqlite3.SQLITE_CORRUPT: "It is damaged. Stop, and move it away to begin anew; what it still had to tell is in it.",
     sqlite3.SQLITE_NOTADB: "It is damaged. Stop, and move it away to begin anew; what it still had to tell is in it.",
 }
+_DAMAGED: Final = (msgspec.DecodeError, UnicodeDecodeError)
+_log = logging.getLogger("auditship.alerts")
 _encode = msgspec.msgpack.Encoder().encode
 _cause = msgspec.msgpack.Decoder(Cause).decode
 _message = msgspec.msgpack.Decoder(Message).decode
@@ -127,8 +133,15 @@ class Outbox:
         return dict(self._all(sql, feed, low_ms, high_ms))
 
     def causes(self) -> list[Cause]:
-        """The causes that are open."""
-        return [_cause(body) for (body,) in self._all("SELECT body FROM cause")]
+        """The causes that are open; one that is damaged is told, and gone."""
+        found = []
+        for identity, body in self._all("SELECT id, body FROM cause"):
+            try:
+                found.append(_cause(body))
+            except _DAMAGED as error:
+                _log.error("%s: what was counted of cause %s is damaged, it begins anew: %s", self._path, identity, error)
+                self._change("DELETE FROM cause WHERE id = ?", identity)
+        return found
 
     def keep(self, changed: Mapping[str, Cause | None]) -> None:
         """Takes over changed causes; none for one that has ended."""
@@ -246,9 +259,8 @@ class Outbox:
         return self._change(sql, number, channel, state, now_ms, now_ms, note, reason) > 0
 
     def _deliveries(self, sql: str, *parameters: object) -> list[Delivery]:
-        return [
-            Delivery(number, channel, _message(body), *more) for number, channel, body, *more in self._all(sql, *parameters)
-        ]
+        found = self._all(sql, *parameters)
+        return [Delivery(number, channel, _message_of(id_, body), *more) for number, id_, channel, body, *more in found]
 
     def _change(self, sql: str, *parameters: object) -> int:
         """A change, a transaction of its own unless one is open; how many rows."""
@@ -276,3 +288,21 @@ class Outbox:
                 if self._database.in_transaction:
                     raise
                 raise self._error(error) from None
+
+
+def _message_of(identity: str, body: bytes) -> Message:
+    """A message as it was put up; one that says so where it is damaged: somebody should see what it was about."""
+    try:
+        return _message(body)
+    except _DAMAGED as error:
+        return made(
+            id=identity,
+            cause=identity.partition(".")[0],
+            kind="alert",
+            severity="critical",
+            title="a message that is damaged",
+            timestamp="",
+            organization=ORGANIZATION,
+            action="alerts.damaged",
+            reason=f"what it told cannot be read in the outbox any more: {error}",
+        )

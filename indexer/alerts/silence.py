@@ -9,10 +9,11 @@ ourselves could not read. A time later than now, of a clock that was ahead, coun
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 from msgspec.msgpack import decode, encode
 
 from indexer.alerts.event import Event
@@ -24,6 +25,7 @@ INTERVAL_S_MAX: Final = 600.0
 NAMED_MAX: Final = 5
 FORGOTTEN_S: Final = 7 * 86_400
 AGENTS_MAX: Final = 100_000
+_log = logging.getLogger("auditship.alerts")
 
 
 class Agent(Struct):
@@ -45,7 +47,12 @@ class Silence:
     """
 
     def __init__(self, known: Mapping[str, bytes], *, silent_after_s: float) -> None:
-        self._agents = {name: decode(body, type=Agent) for name, body in known.items()}
+        self._agents: dict[str, Agent] = {}
+        for name, body in known.items():
+            try:
+                self._agents[name] = decode(body, type=Agent)
+            except (DecodeError, UnicodeDecodeError) as error:
+                _log.error("agent %s: what was known of it is damaged, it is known again when it is heard: %s", name, error)
         self._silent_after_s = silent_after_s
         self._changed: set[str] = set()
 

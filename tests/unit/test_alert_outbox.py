@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from auditship.clock import now_ms
 from auditship.errors import ConfigurationError
+from indexer.alerts.cause import Causes
 from indexer.alerts.channel import Delivered, Later, Outcome, Refused
 from indexer.alerts.counts import Counts
 from indexer.alerts.deliver import Deliverer, Limits
 from indexer.alerts.escalate import Escalation
-from indexer.alerts.message import Message, made
+from indexer.alerts.event import Event
+from indexer.alerts.message import Links, Message, made, message_of
 from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.post import Post
 from indexer.alerts.settings import AlertsSettings
+from indexer.alerts.silence import Agent, Silence
 
 CHANNELS = [
     {"name": "first", "kind": "webhook", "url": "http://127.0.0.1:1/", "fallback": "spare"},
@@ -311,6 +315,35 @@ def test_what_is_told_of_a_cause_keeps_its_order_in_a_channel_and_holds_up_no_ot
     outbox.done(first, "refused")
     assert due() == "cafe.2"
     outbox.close()
+
+
+def test_what_is_damaged_stops_nothing_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with closing(Outbox(tmp_path, pending_max=10)) as outbox:
+        event = Event("e", "web", 0, "", "critical", organization="org-1", actor="Zoë", action="secret.read")
+        causes = Causes(quiet_s=900, update_s=60)
+        (told,) = causes.take([event], 1_000)
+        outbox.keep(causes.changed)
+        outbox.post(message_of(told, Links()), {"a": None}, 0)
+        outbox.keep_agents(Silence.packed({"gw-1": Agent("höst", 1_000, 60.0)}))
+        rows = {table: outbox._all(f"SELECT id, body FROM {table}")[0] for table in ("message", "cause", "agent")}
+        for _ in range(300):
+            outbox.keep(causes.changed)
+            for table, (identity, body) in rows.items():
+                torn = bytearray(body)
+                torn[chance.randrange(len(torn))] ^= chance.randrange(1, 256)
+                outbox._change(f"UPDATE {table} SET body = ? WHERE id = ?", bytes(torn), identity)
+            delivery = outbox.next_due("a", 0, 1000)
+            assert delivery is not None
+            assert delivery in outbox.overdue("a", 0)
+            if delivery.message.title == "a message that is damaged":
+                assert (delivery.message.id, delivery.message.cause) == (f"{told.cause.id}.1", told.cause.id)
+            outbox.causes()
+            Silence(outbox.agents(), silent_after_s=300)
+        assert "is damaged, it begins anew" in caplog.text
+        assert "agent gw-1: what was known of it is damaged" in caplog.text
 
 
 def test_what_was_delivered_is_forgotten_after_a_week_and_what_waits_is_not(tmp_path: Path) -> None:
