@@ -32,7 +32,7 @@ REMIND_S: Final = 86_400
 MANY: Final = "many"
 
 Key = tuple[str, ...]
-"""Severity, organisation, what, through whom."""
+"""Severity, organisation, what, through whom; everybody's begins with :data:`MANY`, which is no severity."""
 
 
 class Cause(Struct):
@@ -150,7 +150,7 @@ class Causes:
         if key not in self._open and self._numbers[key[:2]] >= CAUSES_PER_ORGANIZATION_MAX:
             key = (*key[:2], MANY, MANY)
         if key not in self._open and len(self._open) >= CAUSES_MAX:
-            key = (key[0], MANY, MANY, MANY)
+            key = (MANY, key[0], MANY)
         return key
 
 
@@ -166,7 +166,7 @@ def key_of(event: Event) -> Key:
 
 def is_anybodys(cause: Cause) -> bool:
     """Whether a cause stands for many organisations."""
-    return cause.key[1] == MANY
+    return cause.key[0] == MANY
 
 
 def is_many(cause: Cause) -> bool:

@@ -18,6 +18,7 @@ from indexer.alerts.settings import AlertsSettings
 _TOLD: Final = {
     "waits": "told {} instead",
     "there": "and {} has it already",
+    "failed": "and {} could not deliver it either",
     "full": "and {} has too much waiting (pending_max): nobody was told",
 }
 _log = logging.getLogger("auditship.alerts")

@@ -86,9 +86,12 @@ class Outbox:
         self._pending_max = pending_max
         try:
             self._database = open_outbox(self._path)
-        except sqlite3.Error as error:
-            hint = "Move it away to begin anew: what it still had to tell is in it."
-            raise ConfigurationError(f"{self._path}: {error}", hint) from None
+        except BaseException as error:
+            os.close(self._held)
+            if isinstance(error, sqlite3.Error):
+                hint = "Move it away to begin anew: what it still had to tell is in it."
+                raise ConfigurationError(f"{self._path}: {error}", hint) from None
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -169,10 +172,11 @@ class Outbox:
                 self._deliver(row[0], fallback, now_ms, note=f"channel {channel} has too much waiting")
         return full
 
-    def add(self, delivery: Delivery, channel: str, note: str, now_ms: int) -> Literal["waits", "there", "full"]:
+    def add(self, delivery: Delivery, channel: str, note: str, now_ms: int) -> Literal["waits", "there", "failed", "full"]:
         """Puts a message up for delivery through another channel too, unless it is there already, or too much waits for it."""
-        if self._one("SELECT 1 FROM delivery WHERE message = ? AND channel = ?", delivery.number, channel):
-            return "there"
+        row = self._one("SELECT state FROM delivery WHERE message = ? AND channel = ?", delivery.number, channel)
+        if row is not None:
+            return "there" if row[0] in {"pending", "delivered"} else "failed"
         is_full = self.pending(channel) >= self._pending_max
         self._deliver(
             delivery.number, channel, now_ms, note=note, reason="too much is waiting" if is_full else "", is_full=is_full

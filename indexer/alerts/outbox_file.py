@@ -70,11 +70,14 @@ def open_outbox(path: Path) -> sqlite3.Connection:
     """The file's connection; makes the file if it is not there.
 
     Raises:
-        ConfigurationError: it is of another version.
+        ConfigurationError: it cannot be opened, or is of another version.
         sqlite3.Error: it cannot be used.
     """
-    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # messages are for nobody else's eyes
-    os.close(made)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # messages are for nobody else's eyes
+    except OSError as error:
+        hint = "What has to be told is kept in this file: it must be readable and writable, or not there yet."
+        raise ConfigurationError(f"{path}: {error.strerror}", hint) from None
     database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")

@@ -154,8 +154,14 @@ def test_an_organization_with_too_many_kinds_of_causes_hides_no_other_one(monkey
     monkeypatch.setattr("indexer.alerts.cause.CAUSES_MAX", 300)
     many = causes.take([event(-number, organization=f"org-{number}") for number in range(3, 500)], START_MS)
     assert len(causes) == 301
-    assert many[-1].cause.key == ("critical", "many", "many", "many")
+    assert many[-1].cause.key == ("many", "critical", "many")
     assert message_of(many[-1], Links()).organization == ""
+
+
+def test_an_organization_may_be_called_many() -> None:
+    causes = Causes(quiet_s=QUIET_S, update_s=UPDATE_S)
+    flood = [event(number, action=f"a{number}", organization="many") for number in range(CAUSES_PER_ORGANIZATION_MAX + 2)]
+    assert {message_of(telling, Links()).organization for telling in causes.take(flood, START_MS)} == {"many"}
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -244,6 +244,17 @@ def test_a_fallback_that_has_the_message_already_is_not_said_to_be_told(
     outbox.close()
 
 
+def test_a_fallback_that_refused_the_message_is_not_said_to_have_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outbox, escalation, _ = escalating(tmp_path, 10)
+    outbox.post(message(1), {"first": "spare", "spare": None}, 0)
+    (refused,) = outbox.overdue("spare", 0)
+    outbox.done(refused, "refused", "no such user")
+    (delivery,) = outbox.overdue("first", 0)
+    escalation.helpless(delivery, "refused")
+    assert "and spare could not deliver it either" in caplog.text
+    outbox.close()
+
+
 def test_a_defect_ends_no_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     outbox, channel = Outbox(tmp_path, pending_max=10), Scripted()
     (settings, *_) = AlertsSettings(state_dir=tmp_path, channel=CHANNELS).channel  # type: ignore[arg-type]
@@ -364,3 +375,11 @@ def test_a_file_that_is_no_outbox_of_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "outbox.sqlite").write_bytes(b"something else entirely, which nobody wants to lose" * 100)
     with pytest.raises(ConfigurationError, match=r"outbox\.sqlite"):
         Outbox(tmp_path, pending_max=10)
+
+
+def test_a_file_that_cannot_be_opened_is_said_and_the_directory_let_go(tmp_path: Path) -> None:
+    (tmp_path / "outbox.sqlite").mkdir()
+    with pytest.raises(ConfigurationError, match=r"outbox\.sqlite: Is a directory\nWhat has to be told is kept in this file"):
+        Outbox(tmp_path, pending_max=10)
+    (tmp_path / "outbox.sqlite").rmdir()
+    Outbox(tmp_path, pending_max=10).close()
