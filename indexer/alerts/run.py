@@ -29,6 +29,7 @@ from indexer.alerts.silence import Agent
 from indexer.alerts.trouble import StoreTrouble
 from indexer.alerts.watch import AgentWatch, CauseWatch
 from indexer.alerts.witness import Witness
+from indexer.commands.again import hear_hang_ups
 from indexer.commands.status import agents_of
 from indexer.record import ORGANIZATION
 from indexer.settings import IndexerSettings
@@ -92,6 +93,7 @@ class Alerts:
         self._metrics = None if once or settings.metrics_listen is None else self._pages(settings.metrics_listen)
         self._is_seeded = self.outbox.cursor("agents") is not None
         self._stopping, self._hung_up = threading.Event(), threading.Event()
+        self._is_to_end = False
 
     def _pages(self, listen: str) -> Metrics:
         return Metrics(
@@ -117,6 +119,7 @@ class Alerts:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGHUP, self._hang_up)
+        hear_hang_ups()
         for thread in (*self._post.deliverers, follower):
             thread.start()
         is_again = False
@@ -129,7 +132,7 @@ class Alerts:
         self._end(self._settings.shutdown_timeout_s)
         if failures:
             raise failures[0]
-        return is_again
+        return is_again and not self._is_to_end
 
     def once(self) -> None:
         """One round: what is there is read, and delivered.
@@ -220,6 +223,7 @@ class Alerts:
         """The first signal ends in order; a second one at once."""
         del frame
         signal.signal(number, signal.SIG_DFL)
+        self._is_to_end = True
         self._stopping.set()
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:

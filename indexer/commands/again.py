@@ -1,14 +1,30 @@
-"""SIGHUP: a program tries what it would begin with now, and begins again as itself only if that is good."""
+"""SIGHUP: a program tries what it would begin with now, and begins again as itself only if that is good.
+
+Until a program that begins can hear it, SIGHUP is held, since it would end it: :func:`hold_hang_ups` comes first in it, and
+:func:`hear_hang_ups` once its handler stands, before it starts threads or other programs, which would go on holding it.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from auditship.errors import AuditshipError
+from auditship.pages import Pages
+
+
+def hold_hang_ups() -> None:
+    """Lets SIGHUP wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def hear_hang_ups() -> None:
+    """Lets it come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def is_good(check: Callable[[], object], own_log: logging.Logger, told: str) -> bool:
@@ -22,6 +38,17 @@ def is_good(check: Callable[[], object], own_log: logging.Logger, told: str) -> 
     return True
 
 
+def try_to_listen(wanted: str | None, ours: str | None) -> None:
+    """Whether a program could have its ``metrics_listen``. Its own port is let go by then, and not tried.
+
+    Raises:
+        ConfigurationError: it cannot listen there.
+    """
+    if wanted is not None and (ours is None or wanted.rpartition(":")[2] != ours.rpartition(":")[2]):
+        Pages(wanted, {}).close()
+
+
 def begin() -> NoReturn:
     """Takes the place of this process, with the same command line."""
+    hold_hang_ups()
     os.execv(sys.executable, [sys.executable, "-m", "auditship.cli", *sys.argv[1:]])  # noqa: S606 - ourselves

@@ -12,10 +12,12 @@ from auditship.log import configure
 from auditship.settings import load
 from indexer.alerts.channel import Delivered
 from indexer.alerts.channels import channel_of
+from indexer.alerts.outbox import Outbox
 from indexer.alerts.run import Alerts, test
 from indexer.alerts.settings import AlertsSettings
 from indexer.commands import again
 from indexer.settings import IndexerSettings
+from indexer.store.select import open_reader
 
 _log = logging.getLogger("auditship.alerts")
 
@@ -39,12 +41,14 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
 
     With --once and --test the status is 0 when everything was delivered, and 1 otherwise.
     """
+    if not (once or is_test or check):
+        again.hold_hang_ups()
     settings = load(AlertsSettings, config)
     if is_test:
         sys.exit(_test(settings))
     store = load(IndexerSettings, settings.indexer_config)
     if check:
-        _check(settings)
+        _check(settings, store)
         click.echo("the configuration is good")
         return
     configure()
@@ -52,22 +56,25 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
     if once:
         running.once()
     elif running.run(
-        lambda: again.is_good(lambda: _check_file(config), _log, "the configuration is good; beginning again with it")
+        lambda: again.is_good(lambda: _check_file(config, settings), _log, "the configuration is good; beginning again with it")
     ):
         again.begin()
 
 
-def _check(settings: AlertsSettings) -> None:
-    """Makes every channel, which reads its secrets and certificates."""
+def _check(settings: AlertsSettings, store: IndexerSettings) -> None:
+    """Makes every channel and the store's reader, which reads their secrets and certificates."""
     for channel in settings.channel:
         channel_of(channel)
+    open_reader(store).close()
 
 
-def _check_file(config: Path | None) -> None:
-    """Tries what the configuration says now."""
+def _check_file(config: Path | None, ours: AlertsSettings) -> None:
+    """Tries what the configuration says now, but for what is ours already."""
     settings = load(AlertsSettings, config)
-    load(IndexerSettings, settings.indexer_config)
-    _check(settings)
+    _check(settings, load(IndexerSettings, settings.indexer_config))
+    if settings.state_dir != ours.state_dir:
+        Outbox(settings.state_dir, pending_max=settings.pending_max).close()
+    again.try_to_listen(settings.metrics_listen, ours.metrics_listen)
 
 
 def _test(settings: AlertsSettings) -> int:

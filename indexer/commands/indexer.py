@@ -21,6 +21,7 @@ import click
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from auditship.errors import ConfigurationError
 from auditship.limits import open_files
 from auditship.log import configure
 from auditship.settings import load
@@ -31,6 +32,7 @@ from indexer.configured import record_configuration
 from indexer.metrics import share_directory
 from indexer.protocol import Protocol
 from indexer.settings import IndexerSettings
+from indexer.store.select import open_writer
 
 SOCKET_VARIABLE: Final = "AUDITSHIP_LISTENING_SOCKET"
 """Tells a program that takes its own place which descriptor listens already, and where."""
@@ -53,6 +55,8 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
 
     SIGHUP reads the configuration again; a bad one is told, and the old one kept.
     """
+    if not check:
+        again.hold_hang_ups()
     settings = _checked(config)
     if check:
         click.echo("the configuration is good")
@@ -69,14 +73,14 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
             _Supervisor(
                 server,
                 [listening],
-                lambda: again.is_good(lambda: _take_over(config), _log, "the configuration is good; reloading"),
+                lambda: again.is_good(lambda: _take_over(config, settings), _log, "the configuration is good; reloading"),
             ).run()
     else:
         _serve_alone(
             server,
             listening,
             settings.listen,
-            lambda: again.is_good(lambda: _take_over(config), _log, "the configuration is good; reloading"),
+            lambda: again.is_good(lambda: _take_over(config, settings), _log, "the configuration is good; reloading"),
         )
 
 
@@ -94,9 +98,18 @@ def _allow_connections(connections_max: int) -> None:
         _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", allowed, connections_max)
 
 
-def _take_over(config: Path | None) -> None:
-    """Tries what the configuration says now; it is on record if it is good."""
-    record_configuration(_checked(config), config)
+def _take_over(config: Path | None, ours: IndexerSettings) -> None:
+    """Tries what the configuration says now, but for what is ours already; it is on record if it is good."""
+    settings = _checked(config)
+    if settings.store.kind == "elasticsearch":
+        open_writer(settings)  # reads both keys
+    host, port = settings.host_port
+    if port != ours.host_port[1]:
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            raise ConfigurationError(f"listen = {settings.listen!r}: {error.strerror}", "Choose another port.") from None
+    record_configuration(settings, config)
 
 
 def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
@@ -132,6 +145,7 @@ class _Supervisor(Multiprocess):
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], is_good: Callable[[], bool]) -> None:
         super().__init__(config, sockets)
+        again.hear_hang_ups()
         self._is_good = is_good
 
     def handle_hup(self) -> None:
@@ -143,15 +157,19 @@ class _Supervisor(Multiprocess):
 def _serve_alone(config: uvicorn.Config, listening: socket.socket, listen: str, is_good: Callable[[], bool]) -> None:
     """One worker, in this process; at SIGHUP the program takes its own place and goes on with the same socket."""
     server = uvicorn.Server(config)
-    is_again = False
+    is_again, wishes = False, 0
 
     def hang_up(number: int, frame: FrameType | None) -> None:
-        nonlocal is_again
+        nonlocal is_again, wishes
         del number, frame
-        if is_good():
-            is_again = server.should_exit = True
+        wishes += 1
+        while wishes == 1 and not is_again:  # else it has come while one before it is seen to
+            if is_good():
+                is_again = server.should_exit = True
+            wishes = min(wishes - 1, 1)
 
     signal.signal(signal.SIGHUP, hang_up)
+    again.hear_hang_ups()
     kept = os.dup(listening.fileno())
     try:
         server.run(sockets=[listening])

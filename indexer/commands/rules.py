@@ -205,18 +205,21 @@ def _follow(config: Path | None, settings: IndexerSettings) -> None:
         if settings.detections.metrics_listen is not None:
             stack.enter_context(closing(metrics.pages(settings.detections.metrics_listen)))
         Follower(detector, metrics, settings.detections.interval_s).run(
-            lambda: again.is_good(lambda: _check(config), _log, "rules and configuration are good; beginning again with them")
+            lambda: again.is_good(
+                lambda: _check(config, settings), _log, "rules and configuration are good; beginning again with them"
+            )
         )
     again.begin()
 
 
-def _check(config: Path | None) -> None:
-    """Tries the rules and the configuration as they are now."""
+def _check(config: Path | None, ours: IndexerSettings) -> None:
+    """Tries the rules and the configuration as they are now, but for what is ours already."""
     settings = load(IndexerSettings, config)
     _check_enabled(settings)
     found = Ruleset.load(settings.detections.rules, settings.detections.disabled)
     with _detector(settings, found, stores=True):
         pass
+    again.try_to_listen(settings.detections.metrics_listen, ours.detections.metrics_listen)
     if found.problems:
         raise found.problems[0]
 

@@ -192,6 +192,53 @@ def test_a_hang_up_reads_the_configuration_again_and_keeps_the_old_one_if_it_is_
     assert world.stop(running) == 0
 
 
+def test_hang_ups_however_many_and_early_end_nothing(world: Alerting) -> None:
+    world.configure(LIVE)
+    running = world.started()
+
+    def begins_again() -> bool:
+        running.send_signal(signal.SIGHUP)
+        assert running.poll() is None, world.said()
+        return world.said().count("beginning again with it") >= 3
+
+    world.until(begins_again)
+    world.receive("live")
+    world.store.append([critical(1)])
+    world.await_told(1)
+
+
+def test_a_hang_up_keeps_the_old_configuration_if_the_new_one_could_not_be_begun_with(world: Alerting) -> None:
+    own = f'metrics_listen = "127.0.0.1:{free_port()}"\n'
+    world.configure(LIVE, top=own)
+    running = world.started()
+
+    def hang_up(expected: str) -> None:
+        running.send_signal(signal.SIGHUP)
+        world.until(lambda: expected in world.said())
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        world.configure(LIVE, top=f'metrics_listen = "127.0.0.1:{taken.getsockname()[1]}"\n')
+        hang_up("Address already in use")
+    (world.home / "a-file").touch()
+    world.configure(LIVE.replace("[[channel]]", '[[channel]]\nsecret_env = "NO_SUCH"'), top=own)
+    hang_up("NO_SUCH is not set")
+    alerts = world.home / "alerts.toml"
+    world.configure(LIVE, top=own)
+    alerts.write_text(alerts.read_text().replace('state_dir = "state"', 'state_dir = "a-file"'))
+    hang_up("a-file: ")
+    world.configure(LIVE, top=own)
+    indexer = world.home / "indexer.toml"
+    embedded = indexer.read_text()
+    indexer.write_text(
+        '[store]\nkind = "elasticsearch"\n[elasticsearch]\nurls = ["http://127.0.0.1:1"]\nreader_key_file = "r.key"\n'
+    )
+    hang_up("r.key")
+    assert "beginning again" not in world.said()
+    indexer.write_text(embedded)
+    hang_up("beginning again with it")
+    assert world.stop(running) in {0, -signal.SIGTERM}, "told to end while it began again"
+
+
 def test_messages_are_for_nobody_elses_eyes(world: Alerting) -> None:
     world.configure(LIVE)
     world.started()

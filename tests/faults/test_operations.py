@@ -264,3 +264,17 @@ def test_status_tells_of_a_gap(tmp_path: Path) -> None:
 
 def checkpoint(product: Product) -> str:
     return (product.home / "state" / "checkpoint").read_text()
+
+
+def test_hang_ups_however_many_end_no_indexer(product: Product) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 1\n{config.read_text()}")
+    indexer = product.start_indexer()
+
+    def begins_again() -> bool:
+        hang_up(indexer)
+        assert indexer.poll() is None, product.said("indexer")
+        assert "not reloaded" not in product.said("indexer")
+        return (product.home / "indexer.log").read_text().count("Application startup complete") >= 3
+
+    until(begins_again, lambda: product.said("indexer"))

@@ -40,6 +40,7 @@ def test_it_runs_without_privileges_reloads_and_comes_back(unit: Path) -> None:
     assert found["ExecStart"].endswith(f"/auditship {COMMANDS[name]}")
     assert "-HUP" in found["ExecReload"]
     assert found["Restart"] == "always"
+    assert found["StartLimitIntervalSec"] == "0", "else it comes back five times in ten seconds, and then never"
     assert found["StateDirectory"] == "auditship"
 
 
