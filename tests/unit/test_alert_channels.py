@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import quopri
+import re
 import signal
 import socket
 import ssl
@@ -431,6 +432,28 @@ def test_mail_goes_over_verified_tls_with_a_login(authority: Authority, monkeypa
     assert len(mailbox.mails) == 1
 
 
+def test_a_password_is_utf_8_for_the_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL", "gehört mir")
+    given = []
+
+    def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, login: Any) -> AuthResult:
+        del server, session, envelope
+        given.append((mechanism, login.login.decode(), login.password.decode()))
+        return AuthResult(success=len(given) == 1, handled=False)
+
+    with mail_server(Mailbox(), authenticator=authenticate, auth_require_tls=False) as port:
+        channel = email(port, user="zoë", secret_env="MAIL")
+        assert channel.send(MESSAGE) == Delivered()
+        refused = channel.send(MESSAGE)
+    assert given == [("PLAIN", "zoë", "gehört mir")] * 2
+    assert isinstance(refused, Later)
+    assert refused.needs_help
+    with mail_server(Mailbox(), authenticator=authenticate, auth_require_tls=False, auth_exclude_mechanism=["PLAIN"]) as port:
+        outcome = email(port, user="zoë", secret_env="MAIL").send(MESSAGE)
+    assert isinstance(outcome, Later)
+    assert "AUTH PLAIN" in outcome.reason
+
+
 @pytest.mark.program("openssl")
 def test_mail_goes_over_tls_from_the_first_byte(authority: Authority) -> None:
     mailbox = Mailbox()
@@ -560,6 +583,36 @@ def test_a_command_s_child_that_has_left_it_holds_no_channel_up(tmp_path: Path) 
         assert time.monotonic() - began < 20
     finally:
         os.kill(int(child.read_text()), signal.SIGKILL)
+
+
+def test_a_command_that_became_another_user_is_delivered_and_one_that_hangs_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def another_users(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("indexer.alerts.channel.command.os.killpg", another_users)
+    monkeypatch.setattr("indexer.alerts.channel.command.ENDING_S", 0.1)
+    assert command("") == Delivered()
+    settings = CommandSettings(name="c", kind="command", command=("/bin/sleep", "600"), timeout_s=0.1)
+    channel = channel_of(settings)
+    assert channel.send(MESSAGE) == Later("did not end within 0.1 s")
+    outcome = channel.send(MESSAGE)
+    assert isinstance(outcome, Later)
+    match = re.fullmatch(r"process (\d+) of an earlier attempt has not ended, and cannot be ended", outcome.reason)
+    assert match
+    os.kill(int(match[1]), signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while channel.send(MESSAGE) == outcome:
+        assert time.monotonic() < deadline
+    os.kill(channel._left.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    channel._left.wait()  # type: ignore[attr-defined]
+
+
+def test_a_command_runs_where_the_system_cannot_wait_without_taking_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "waitid")
+    assert command("import sys; sys.exit(65)") == Refused("status 65")
+    assert command("import time; time.sleep(600)", timeout_s=0.1) == Later("did not end within 0.1 s")
 
 
 def test_certificates_that_cannot_be_read_are_an_error_at_the_start(tmp_path: Path) -> None:

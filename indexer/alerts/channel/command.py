@@ -1,7 +1,8 @@
 """A command: the message as JSON on its standard input. No shell, no value on its command line.
 
 Status 0 is delivered; 65 (EX_DATAERR) refuses this message for good; anything else, or no end within the time-out, is tried
-again. The command and whatever it has started are ended together; what has left its process group is not waited for. It gets
+again. The command and whatever it has started are ended together; what has left its process group is not waited for. One that
+has become another user cannot be ended: no other is started until it has. It gets
 ``PATH``, ``LANG`` and ``HOME`` of our environment, and the message's id as ``AUDITSHIP_ID``; what it writes goes nowhere, but
 for the beginning of its standard error.
 """
@@ -26,6 +27,8 @@ REFUSED: Final = os.EX_DATAERR
 ERROR_BYTES_MAX: Final = 4096
 READS_MAX: Final = 32
 """Reads in one look: a command that never stops talking has its time-out too."""
+ENDING_S: Final = 5.0
+"""How long one that was ended may take for it."""
 _LOOK_S: Final = 0.01
 _PASSED: Final = ("PATH", "LANG", "HOME")
 
@@ -41,9 +44,12 @@ class Command:
     def __init__(self, arguments: Sequence[str], timeout_s: float) -> None:
         self._arguments = list(arguments)
         self._timeout_s = timeout_s
+        self._left: subprocess.Popen[bytes] | None = None
 
     def send(self, message: Message) -> Outcome:
         """Runs the command once."""
+        if self._left is not None and self._left.poll() is None:
+            return Later(f"process {self._left.pid} of an earlier attempt has not ended, and cannot be ended", needs_help=True)
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ} | {"AUDITSHIP_ID": message.id}
         try:
             with tempfile.TemporaryFile() as given:
@@ -60,16 +66,19 @@ class Command:
                 )
         except OSError as error:
             return Later(harmless(f"cannot be run: {error.strerror}"), needs_help=True)
-        with process:
-            return self._outcome(process)
+        assert process.stderr is not None
+        with process.stderr:
+            return self._outcome(process, _Heard(process.stderr))
 
-    def _outcome(self, process: subprocess.Popen[bytes]) -> Outcome:
+    def _outcome(self, process: subprocess.Popen[bytes], heard: _Heard) -> Outcome:
         """Waits for the end, and ends what is left of it."""
-        heard = _Heard(process.stderr)
-        has_ended = _has_ended(process.pid, self._timeout_s, heard)
-        with suppress(ProcessLookupError):
+        has_ended = _has_ended(process, self._timeout_s, heard)
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still this one
-        status = process.wait()
+        try:
+            status = process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._left = process
         heard.listen()
         text = f": {heard.text()}" if heard.text() else ""
         if not has_ended:
@@ -85,8 +94,7 @@ class _Heard:
     A process that has left the command's group may keep the pipe open for ever: its end is not waited for.
     """
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
-        assert stream is not None
+    def __init__(self, stream: IO[bytes]) -> None:
         self._descriptor = stream.fileno()
         os.set_blocking(self._descriptor, False)
         self._kept = b""
@@ -104,12 +112,20 @@ class _Heard:
         return harmless(self._kept.decode("utf-8", "replace").strip(), 200)
 
 
-def _has_ended(process: int, timeout_s: float, heard: _Heard) -> bool:
+def _has_ended(process: subprocess.Popen[bytes], timeout_s: float, heard: _Heard) -> bool:
     """Waits for a process to end, without taking its status; hears what it says meanwhile."""
     deadline = time.monotonic() + timeout_s
-    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+    while not _is_over(process):
         heard.listen()
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_S)
     return True
+
+
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    if hasattr(os, "waitid"):
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    return (
+        process.poll() is not None
+    )  # macOS before Python 3.13: its status is taken, and its group might be another's in theory

@@ -10,6 +10,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from indexer.alerts.message import Message, harmless
 
 Tls = Literal["starttls", "implicit", "none"]
 _PERMANENT: Final = range(500, 600)
+_LOGGED_IN: Final = 235
 _LOGIN_NEEDED: Final = frozenset({530, 534, 535, 538})
 
 
@@ -67,7 +69,7 @@ class Smtp:
             mail = mail_of(message, self._sender, self._recipients, self._clock())
             with self._connected() as server:
                 if self._login is not None:
-                    server.login(*self._login)
+                    _log_in(server, *self._login)
                 refused = server.send_message(mail, self._sender, self._recipients)
         except MessageError as error:
             return Refused(said(error))
@@ -96,6 +98,22 @@ class Smtp:
                     server.close()  # TLS has taken the connection over
         finally:
             connection.close()
+
+
+def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    """Logs in; with UTF-8 where it takes more than ASCII, which is all that the library can (RFC 4616)."""
+    if user.isascii() and password.isascii():
+        server.login(user, password)
+        return
+    server.ehlo_or_helo_if_needed()
+    if "PLAIN" not in server.esmtp_features.get("auth", "").upper().split():
+        raise smtplib.SMTPNotSupportedError(
+            "the password is not ASCII, which needs AUTH PLAIN, and the server does not offer it"
+        )
+    response = b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
+    code, answer = server.docmd("AUTH", f"PLAIN {response}")
+    if code != _LOGGED_IN:
+        raise smtplib.SMTPAuthenticationError(code, answer)
 
 
 def _failed(error: smtplib.SMTPException | OSError) -> Outcome:
