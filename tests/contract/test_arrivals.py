@@ -6,11 +6,14 @@ import time
 from calendar import timegm
 from collections import Counter
 from collections.abc import Mapping
+from itertools import takewhile
+from types import SimpleNamespace
 
 import pytest
 from sample_entries import beyond, entry, utc
 from stores import Store
 
+from indexer.commands import tail
 from indexer.document import Entry
 from indexer.store.contract import Query, QueryError
 
@@ -108,6 +111,27 @@ def test_a_number_beyond_a_double_stops_no_follower(store: Store) -> None:
     ingested = {"ingested": utc(time.time_ns() // 1_000_000)}
     store.append([beyond(1, event=ingested), arriving(2)])
     assert set(caller.look()) == {entry(1).id, entry(2).id}
+
+
+def test_tail_gives_what_arrives_while_it_runs_each_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100, 10_000))
+    arrived: list[str] = []
+
+    def meanwhile(seconds: float) -> None:
+        del seconds
+        last = len(arrived) >= 2000
+        entries = by_id(*(arriving(next(numbers), severity="info") for _ in range(1 if last else 500)))
+        arrived.extend(entries)
+        store.append(list(entries.values()))
+
+    monkeypatch.setattr(tail, "SEEN_MAX", 100)
+    monkeypatch.setattr(tail, "time", SimpleNamespace(sleep=meanwhile))
+    store.append([arriving(1, ago_ms=60_000)])
+    given = [
+        hit.id
+        for hit in takewhile(lambda hit: len(arrived) <= 2000 or hit.id != arrived[-1], tail.follow(store.reader, Query()))
+    ]
+    assert sorted(given) == sorted(arrived[:-1])
 
 
 def test_a_cursor_that_is_none_is_refused(store: Store) -> None:

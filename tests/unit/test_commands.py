@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import random
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -13,8 +19,12 @@ from sample_entries import entry, utc
 from stores import NOW_MS, Store
 
 from indexer.commands import status as status_module
+from indexer.commands import tail as tail_module
 from indexer.commands.status import Agent, Status, agents_of, status_of
+from indexer.commands.tail import follow
 from indexer.document import Entry
+from indexer.store.contract import Arrivals, Hit, Known, Query
+from indexer.store.elasticsearch.arrivals import cursor_at, since_of, slices, spans_to_read
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 
@@ -67,3 +77,68 @@ def test_what_an_agent_calls_itself_is_shown_and_not_obeyed(monkeypatch: pytest.
     hostile = "[/red][bold]gw\x1b[2J"
     status_module._show(Status("embedded", 0, 0, 0, 0, 0, [Agent(hostile, name="[/]", state="ok")]))
     assert r"[/red][bold]gw\x1b[2J" in shown.getvalue()
+
+
+class Late:
+    """A store like Elasticsearch, where documents become visible in no order: it is asked again for what was there."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.visible: list[tuple[int, str]] = []
+
+    def arrivals(self, query: Query, cursor: str | None, *, known: Known, overlap_ms: int) -> Iterator[Arrivals]:
+        del query
+        since_ms = self.now_ms if cursor is None else since_of(cursor, self.now_ms)
+        for low_ms, high_ms in slices(since_ms - overlap_ms, self.now_ms):
+            there = Counter(at // 1000 for at, _ in self.visible if low_ms <= at < (high_ms or 2**62))
+            for first_ms, last_ms in spans_to_read(there, known(low_ms, high_ms or 2**62)):
+                found = [each for each in self.visible if first_ms <= each[0] < last_ms]
+                for start in range(0, len(found), 10):
+                    hits = [hit_of(*each) for each in found[start : start + 10]]
+                    yield Arrivals(hits, cursor_at(since_ms), is_old=cursor is None)
+        yield Arrivals([], cursor_at(self.now_ms))
+
+
+def hit_of(ingested_ms: int, identity: str) -> Hit:
+    return Hit(identity, "web", "30d", ingested_ms, orjson.dumps({"event": {"ingested": utc(ingested_ms)}}))
+
+
+@pytest.mark.parametrize(("rate", "late_s"), [(3, 110), (60, 9)])
+def test_tail_gives_each_event_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch, rate: int, late_s: int) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    store = Late(NOW_MS)
+    coming: list[tuple[int, int, str]] = []
+    """When it becomes visible, when it was ingested, and its id."""
+    insort(store.visible, (NOW_MS - 5, "was there"))
+    wanted: list[str] = []
+    ends_ms = NOW_MS + 400_000
+    remembered = 0
+    add = tail_module._Seen.add
+
+    def pass_time(seconds: float) -> None:
+        del seconds
+        for _ in range(dice.randrange(2 * rate)):
+            moment = store.now_ms + dice.randrange(1000)
+            wanted.append(f"{len(wanted)}")
+            insort(coming, (moment + dice.randrange(late_s * 1000), moment, wanted[-1]))
+        store.now_ms += dice.choice((1000, 1000, 1000, 1000, 30_000))
+        while coming and (coming[0][0] <= store.now_ms or store.now_ms > ends_ms):
+            insort(store.visible, coming.pop(0)[1:])
+        if store.now_ms > ends_ms:
+            insort(store.visible, (store.now_ms, "the end"))
+
+    def counted(seen: Any, identity: str, second: int) -> bool:
+        nonlocal remembered
+        remembered = max(remembered, sum(map(len, seen._ids.values())))
+        return add(seen, identity, second)
+
+    monkeypatch.setattr(tail_module, "SEEN_MAX", 1000)
+    monkeypatch.setattr(tail_module, "clock", SimpleNamespace(now_ms=lambda: store.now_ms))
+    monkeypatch.setattr(tail_module, "time", SimpleNamespace(sleep=pass_time))
+    monkeypatch.setattr(tail_module._Seen, "add", counted)
+    given = [hit.id for hit in takewhile(lambda hit: hit.id != "the end", follow(store, Query()))]  # type: ignore[arg-type]
+    assert not [identity for identity, times in Counter(given).items() if times > 1]
+    assert set(given) == set(wanted)
+    assert remembered <= 1000 + 2 * rate * 30
