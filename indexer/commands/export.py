@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, Final
 
 import click
 
-from auditship.errors import AuditshipError
+from auditship.errors import AuditshipError, ConfigurationError
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.document import REJECTED
 from indexer.store.body import document_of
@@ -28,7 +29,7 @@ _REPORT_EVERY: Final = 10_000
 
 
 class ExportError(AuditshipError):
-    """The export could not be written."""
+    """The export could not be written to its end."""
 
 
 @click.command()
@@ -36,12 +37,12 @@ class ExportError(AuditshipError):
 @asking
 @click.option("--format", "kind", type=click.Choice(["ndjson", "csv"]), default="ndjson", show_default=True)
 @click.option("--rejected/--no-rejected", default=True, show_default=True, help="Whether lines that are no events are written.")
-@click.option("--out", default="-", show_default=True, help="A file, or - for standard output.")
+@click.option("--out", default="-", show_default=True, help="A file, a pipe, or - for standard output.")
 def export(query: str, config: Path | None, kind: str, rejected: bool, out: str, **filters: Any) -> None:
     r"""Write what the store holds, the oldest first; everything, unless options say otherwise.
 
     ndjson gives each document byte for byte as it is stored; csv the columns that people know. A file is written beside and
-    renamed when it is whole.
+    renamed when it is whole; a pipe or a device is written to as it is.
 
     \b
     auditship export --format ndjson --out - --config indexer.toml
@@ -106,23 +107,53 @@ def _csv_line(values: tuple[str | None, ...]) -> bytes:
 
 @contextlib.contextmanager
 def _target(out: str) -> Iterator[BinaryIO]:
-    """Where the export goes; a file has its name only when it is whole."""
-    if out == "-":
+    """Where the export goes; a file has its name only when it is whole.
+
+    Raises:
+        ConfigurationError: nothing can be written there.
+        ExportError: not everything could be written.
+    """
+    if out == "-" or _is_standard_output(out):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(out)
-    beside = path.with_name(f".{path.name}.partial")
+    beside = target = Path(out)
     try:
-        with beside.open("wb") as file:
+        if is_file := _is_file(target):
+            target = target.resolve()  # what a link names is replaced, not the link
+            beside = target.with_name(f".{target.name}.partial")
+        file = beside.open("wb")
+    except OSError as error:
+        raise ConfigurationError(f"{out}: {error.strerror}", "Name a file or pipe with --out that can be written to.") from None
+    try:
+        with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+            if is_file:
+                os.fsync(file.fileno())
+        if is_file:
+            beside.replace(target)
     except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}", "Choose a folder that can be written to.") from None
+        raise ExportError(f"{out}: {error.strerror}", "Export again, or to another place with --out.") from None
     finally:
-        beside.unlink(missing_ok=True)
+        if is_file:
+            beside.unlink(missing_ok=True)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, or will be."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _is_standard_output(out: str) -> bool:
+    """Whether a path is what standard output is: ``/dev/stdout``, which may be a file that is appended to."""
+    try:
+        return os.path.samestat(Path(out).stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import subprocess
+import sys
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
@@ -14,10 +17,13 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 from sample_entries import entry, utc
 from stores import NOW_MS, Store
 
+from auditship.cli import cli
+from auditship.errors import AuditshipError
 from indexer.commands import status as status_module
 from indexer.commands import tail as tail_module
 from indexer.commands.status import Agent, Status, agents_of, status_of
@@ -32,6 +38,22 @@ from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 def store(tmp_path: Path) -> Store:
     folder = tmp_path / "store"
     return Store(lambda: EmbeddedWriter(folder, lambda: NOW_MS), EmbeddedReader(folder, lambda: NOW_MS), lambda: None)
+
+
+@pytest.fixture
+def config(store: Store, tmp_path: Path) -> str:
+    """The configuration of a store of three events."""
+    store.append([entry(number) for number in range(3)])
+    (tmp_path / "indexer.toml").write_text('[store]\npath = "store"\n')
+    return str(tmp_path / "indexer.toml")
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """A command's status, and what it says, as ``auditship.cli.main`` makes them of an error."""
+    done = CliRunner().invoke(cli, arguments)
+    if isinstance(done.exception, AuditshipError):
+        return done.exception.exit_code, str(done.exception)
+    return done.exit_code, done.stderr
 
 
 def said(number: int, agent: str = "gw-1", *, action: str = "agent.heartbeat", ago_ms: int = 1000, **extra: Any) -> Entry:
@@ -142,3 +164,47 @@ def test_tail_gives_each_event_once_however_many_there_are(monkeypatch: pytest.M
     assert not [identity for identity, times in Counter(given).items() if times > 1]
     assert set(given) == set(wanted)
     assert remembered <= 1000 + 2 * rate * 30
+
+
+def test_an_export_goes_through_links_and_into_pipes(config: str, tmp_path: Path) -> None:
+    real, link, dangling = tmp_path / "real", tmp_path / "link", tmp_path / "dangling"
+    real.write_text("before")
+    link.symlink_to("real")
+    dangling.symlink_to("new")
+    for out in (link, dangling):
+        assert run("export", "--config", config, "--out", str(out)) == (0, "")
+        assert out.is_symlink()
+    assert len(real.read_bytes().splitlines()) == 3
+    assert real.read_bytes() == (tmp_path / "new").read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("export", "--config", config, "--out", str(pipe)) == (0, "")
+    assert os.read(reading, 1 << 16) == real.read_bytes()
+    os.close(reading)
+    assert pipe.is_fifo()
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_standard_output_that_is_a_file_is_appended_to(config: str, tmp_path: Path) -> None:
+    out = tmp_path / "all.ndjson"
+    out.write_text("before\n")
+    with out.open("ab") as file:
+        command = [sys.executable, "-m", "auditship.cli", "export", "--config", config, "--out", "/proc/self/fd/1"]
+        subprocess.run(command, stdout=file, check=True)
+    assert len(out.read_bytes().splitlines()) == 4
+
+
+def test_a_place_that_cannot_be_written_to_is_wrong_usage(config: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for out in (
+        tmp_path / "no" / "folder",
+        tmp_path / "indexer.toml" / "x",
+        tmp_path,
+        tmp_path / ("x" * 300),
+        tmp_path / "loop",
+    ):
+        status, told = run("export", "--config", config, "--out", str(out))
+        assert (status, str(out) in told, "--out" in told) == (2, True, True), told
+    assert run("export", "--config", config, "--out", "")[0] == 2
