@@ -114,8 +114,9 @@ def _target(out: str) -> Iterator[BinaryIO]:
         ExportError: not everything could be written.
     """
     if out == "-" or _is_standard_output(out):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _told("standard output"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     beside = target = Path(out)
     try:
@@ -126,18 +127,28 @@ def _target(out: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise ConfigurationError(f"{out}: {error.strerror}", "Name a file or pipe with --out that can be written to.") from None
     try:
-        with file:
-            yield file
-            file.flush()
+        with _told(out):
+            with file:
+                yield file
+                file.flush()
+                if is_file:
+                    os.fsync(file.fileno())
             if is_file:
-                os.fsync(file.fileno())
-        if is_file:
-            beside.replace(target)
-    except OSError as error:
-        raise ExportError(f"{out}: {error.strerror}", "Export again, or to another place with --out.") from None
+                beside.replace(target)
     finally:
         if is_file:
             beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+    """What cannot be written is told; but not that the reader of a pipe has gone, which is for the whole program to tell."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ExportError(f"{where}: {error.strerror}", "Export again, or to another place with --out.") from None
 
 
 def _is_file(path: Path) -> bool:

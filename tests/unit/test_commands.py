@@ -208,3 +208,23 @@ def test_a_place_that_cannot_be_written_to_is_wrong_usage(config: str, tmp_path:
         status, told = run("export", "--config", config, "--out", str(out))
         assert (status, str(out) in told, "--out" in told) == (2, True, True), told
     assert run("export", "--config", config, "--out", "")[0] == 2
+
+
+def test_an_export_that_finds_no_room_says_so(config: str) -> None:
+    command = [sys.executable, "-m", "auditship.cli", "export", "--config", config]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.startswith("error: standard output: No space left on device\n")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+def test_commands_end_in_silence_when_their_reader_has_gone(config: str, store: Store) -> None:
+    store.append([entry(number) for number in range(3, 300)])
+    for command in (["search", "--limit", "300"], ["export"]):
+        read, write = os.pipe()
+        os.close(read)
+        whole = [sys.executable, "-m", "auditship.cli", *command, "--config", config]
+        done = subprocess.run(whole, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (1, "")
