@@ -14,7 +14,7 @@ from auditship.settings import load
 from auditship.when import When
 from indexer.record import Access, recorded, this_user
 from indexer.settings import IndexerSettings
-from indexer.store.contract import Query, Reader
+from indexer.store.contract import Query, QueryError, Reader
 from indexer.store.select import open_reader
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -42,7 +42,13 @@ def asking(command: _Command) -> _Command:
 
 
 def query_of(text: str, filters: dict[str, Any], *, datasets: tuple[str, ...] = ()) -> Query:
-    """The query that the options ask."""
+    """The query that the options ask.
+
+    Raises:
+        QueryError: no time is between its two.
+    """
+    if None not in (filters["since"], filters["until"]) and filters["since"] >= filters["until"]:
+        raise QueryError("--since is not before --until: nothing can be found", "24h is a time ago: --since 7d --until 24h.")
     return Query(
         text=text,
         since_ms=filters["since"],

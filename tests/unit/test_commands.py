@@ -228,3 +228,11 @@ def test_commands_end_in_silence_when_their_reader_has_gone(config: str, store: 
         done = subprocess.run(whole, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
         os.close(write)
         assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_times_between_which_nothing_can_be_are_told(config: str) -> None:
+    for command in ("search", "export"):
+        status, words = run(command, "--config", config, "--since", "1h", "--until", "2h")
+        assert status == 2
+        assert "--since is not before --until" in words
+    assert run("search", "--config", config, "--since", "2h", "--until", "1h")[0] == 0
