@@ -31,7 +31,7 @@ from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Unavailable
 from indexer.store.elasticsearch.bulk import data_stream
 from indexer.store.elasticsearch.connection import Answer, Connection
-from indexer.store.elasticsearch.reader import SEGMENTS_PATH, SEGMENTS_QUERY, segments_of
+from indexer.store.elasticsearch.segments import segments
 
 VERSION_MIN: Final = 9
 GATEWAYS: Final = ("web", "cli", "api")
@@ -140,10 +140,12 @@ class Setup:
 
     def holds(self, policies: Policies) -> Iterator[Change]:
         """Suspends the deletion of indices that hold documents under a legal hold, and gives those back that no longer do."""
-        answer = self._call("POST", SEGMENTS_PATH + "?ignore_unavailable=true", SEGMENTS_QUERY)
-        segments = segments_of(answer.body)
-        kept = exceptions(segments, policies)
-        for segment in segments:
+        try:
+            found = segments(self._connection)
+        except Unavailable as error:
+            raise SetupError(error.what, error.hint) from None
+        kept = exceptions(found, policies)
+        for segment in found:
             days = kept.get(segment.name, days_of(segment.retention))
             wanted = f"audit-{HOLD if days is None else f'{days}d'}"
             settings = _decoded(self._call("GET", f"/{segment.name}/_settings/index.lifecycle.name"))

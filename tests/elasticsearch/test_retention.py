@@ -18,6 +18,7 @@ from indexer.settings import ElasticsearchSettings
 from indexer.setup import Change, Setup, SetupError
 from indexer.store.contract import Query, Verdict
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
+from indexer.store.elasticsearch import segments as segments_module
 from indexer.store.elasticsearch.connection import Connection
 
 DAY_MS = 86_400_000
@@ -115,6 +116,21 @@ def test_a_legal_hold_suspends_deletion_until_it_is_lifted_on_purpose(cluster: C
     assert old in cluster.indices("logs-audit.web-30d")
     cluster.set_up(nobody, allow_shorter_retention=True)
     eventually(lambda: old not in cluster.indices("logs-audit.web-30d"))
+    store.reader.close()
+
+
+def test_a_quiet_organisation_among_many_is_held(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments_module, "PAGE", 3)
+    cluster.set_up(cluster.policies(""))
+    store = cluster.store()
+    loud = [entry(n, organization={"id": f"loud-{n // 2}"}) for n in range(20)]
+    store.append([*loud, entry(30, organization={"id": "quiet"}), entry(31, dataset="rejected", organization=None)])
+    found = {segment.name: segment.organizations for segment in store.reader.segments()}
+    (web,), (rejected,) = cluster.indices("logs-audit.web-30d"), cluster.indices("logs-audit.rejected-30d")
+    assert found == {web: {f"loud-{n}": 2 for n in range(10)} | {"quiet": 1}, rejected: {}}
+    held = cluster.policies('[[organization]]\nid = "quiet"\nlegal_hold = true\n')
+    changes = cluster.set_up(held)
+    assert [change.name for change in changes if change.kind == "backing_indices"] == [web]
     store.reader.close()
 
 

@@ -10,7 +10,6 @@ time), in pages whose size follows that of the documents, so that any number of 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -45,6 +44,7 @@ from indexer.store.elasticsearch.arrivals import (
 )
 from indexer.store.elasticsearch.connection import Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
+from indexer.store.elasticsearch.segments import BACKING_INDEX, segments
 from indexer.store.elasticsearch.sightings import SightingsAnswer, answer_decoder, sightings_of, sightings_question
 from indexer.store.fields import check_counted
 
@@ -56,7 +56,6 @@ SCAN_KEEP_ALIVE: Final = "5m"
 
 _COMPLETE: Final = {"allow_partial_search_results": "false"}
 _ANYWHERE: Final = {"ignore_unavailable": "true", "allow_no_indices": "true"}
-_BACKING_INDEX = re.compile(r"\.ds-logs-audit\.(?P<dataset>\w+)-(?P<retention>\d+d)-\d{4}\.\d\d\.\d\d-\d{6,}")
 
 
 class _Hit(Struct):
@@ -116,23 +115,6 @@ class _FacetsAnswer(Struct):
     aggregations: dict[str, _Terms] = field(default_factory=dict)
 
 
-class _Held(Struct):
-    key: str
-    organizations: _Severities
-
-
-class _HeldBuckets(Struct):
-    buckets: list[_Held] = field(default_factory=list)
-
-
-class _HeldBy(Struct):
-    segments: _HeldBuckets = field(default_factory=_HeldBuckets)
-
-
-class _SegmentsAnswer(Struct):
-    aggregations: _HeldBy = field(default_factory=_HeldBy)
-
-
 class _Count(Struct):
     count: int
 
@@ -146,30 +128,6 @@ _count = Decoder(_Count)
 _pit = Decoder(_Pit)
 _spans = Decoder(_HistogramAnswer)
 _terms = Decoder(_FacetsAnswer)
-_segments = Decoder(_SegmentsAnswer)
-
-
-SEGMENTS_PATH: Final = "/logs-audit.*/_search"
-SEGMENTS_QUERY: Final = {
-    "size": 0,
-    "aggs": {
-        "segments": {
-            "terms": {"field": "_index", "size": 10_000},
-            "aggs": {"organizations": {"terms": {"field": "organization.id", "size": 10_000}}},
-        }
-    },
-}
-"""Whose documents each backing index holds."""
-
-
-def segments_of(answer: bytes) -> list[Segment]:
-    """The answer to :data:`SEGMENTS_QUERY`."""
-    found = []
-    for each in _segments.decode(answer).aggregations.segments.buckets:
-        if match := _BACKING_INDEX.fullmatch(each.key):
-            holders = {bucket.key: bucket.doc_count for bucket in each.organizations.buckets}
-            found.append(Segment(each.key, match["retention"], holders))
-    return sorted(found, key=lambda segment: segment.name)
 
 
 class ElasticsearchReader:
@@ -295,10 +253,7 @@ class ElasticsearchReader:
 
     def segments(self) -> list[Segment]:
         """Backing indices, with whose documents they hold; by name."""
-        answer = self._connection.call("POST", SEGMENTS_PATH, encode(SEGMENTS_QUERY), params=_COMPLETE | _ANYWHERE)
-        if not answer.ok:
-            raise Unavailable(f"Elasticsearch at {self._connection.where}: {answer.status} {answer.reason()}")
-        return segments_of(answer.body)
+        return segments(self._connection)
 
     def close(self) -> None:
         """Lets the connections go."""
@@ -329,7 +284,7 @@ class ElasticsearchReader:
 
 def _hit(hit: _Hit, *, time_at: int = 0) -> Hit:
     """A hit, whose time stands at that place of its sort values."""
-    named, time_ms = _BACKING_INDEX.fullmatch(hit.index), hit.sort[time_at]
+    named, time_ms = BACKING_INDEX.fullmatch(hit.index), hit.sort[time_at]
     if named is None or not isinstance(time_ms, int):
         raise Unavailable(
             f"{hit.index} is not an index of an audit data stream", "See the templates and aliases of the cluster."
