@@ -22,8 +22,8 @@
     emails = "pseudonym"
 
 Severity rules have the form of ``enrich/severity.toml`` and are tried before it; privacy is explained in
-:class:`indexer.enrich.privacy.Privacy`, and ``pseudonym_key_file`` at the top of the file names its key. For both the case of
-an id does not count.
+:class:`indexer.enrich.privacy.Privacy`, and ``pseudonym_key_file`` at the top of the file names its key. The case of an id
+never counts: a store gives ids back in lower case.
 
 Without a match, or without a ``retention``, the store's default holds. A legal hold suspends deletion: new documents go to the
 class :data:`HOLD`, and segments that hold older ones are kept (:mod:`indexer.retention`). A malformed file raises
@@ -84,8 +84,7 @@ class Policies:
 
     def __init__(self, policies: tuple[Policy, ...], default: str, key_file: Path | None = None) -> None:
         self._policies = policies
-        self._patterns = [(re.compile(translate(policy.id)), _class_of(policy, default)) for policy in policies]
-        self._folded = [(re.compile(translate(policy.id.lower())), policy) for policy in policies]
+        self._patterns = [(re.compile(translate(policy.id.lower())), policy) for policy in policies]
         self._default = default
         self._key_file = key_file
         self._cache: Cache[str, str] = Cache(_CACHED_MAX)
@@ -114,14 +113,14 @@ class Policies:
         return any(policy.legal_hold for policy in self._policies)
 
     def policy(self, organization: str) -> Policy:
-        """The policy of an organisation, whose id may come from a store, in lower case; with its retention filled in."""
+        """The policy of an organisation, with its retention filled in."""
         found = self.find(organization)
         return found.model_copy(update={"retention": found.retention or self._default})
 
     def find(self, organization: str) -> Policy:
         """The policy of an organisation as it was written, whatever the case of the id."""
         name = organization.lower()
-        return next((policy for pattern, policy in self._folded if pattern.match(name)), _NOBODY_S)
+        return next((policy for pattern, policy in self._patterns if pattern.match(name)), _NOBODY_S)
 
     @property
     def severity(self) -> Callable[[str], tuple[Rule, ...]] | None:
@@ -175,9 +174,5 @@ class Policies:
             return self._default
         if known := self._cache.get(organization) or self._cache.find(organization):
             return known
-        found = next((retention for pattern, retention in self._patterns if pattern.match(organization)), self._default)
-        return self._cache.put(organization, found)
-
-
-def _class_of(policy: Policy, default: str) -> str:
-    return HOLD if policy.legal_hold else policy.retention or default
+        policy = self.find(organization)
+        return self._cache.put(organization, HOLD if policy.legal_hold else policy.retention or self._default)

@@ -11,7 +11,7 @@ import orjson
 
 from auditship.settings import load
 from indexer.commands.options import reading
-from indexer.organizations import HOLD, Policies
+from indexer.organizations import Policies
 from indexer.retention import exceptions
 from indexer.settings import IndexerSettings
 from indexer.store.contract import Segment
@@ -67,7 +67,7 @@ def explained(organization: str, policies: Policies, segments: list[Segment]) ->
         "policy": policy.id,
         "retention": policy.retention,
         "legal_hold": policy.legal_hold,
-        "class": HOLD if policy.legal_hold else policies.retention(organization),
+        "class": policies.retention(organization),
         "stored": [
             {"class": name, "documents": count, "segments": holding[name], "kept_segments": held[name]}
             for name, count in sorted(documents.items())

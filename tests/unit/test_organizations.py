@@ -69,6 +69,14 @@ def test_new_documents_under_a_hold_have_a_class_of_their_own_and_everybody_know
     assert (policies.policy("bank").retention, policies.policy("other").retention) == ("365d", "30d")
 
 
+@pytest.mark.parametrize("name", ["ACME-1", "acme-1", "Bank", "OTHER"])
+def test_the_case_of_an_id_counts_neither_for_new_documents_nor_for_stored_ones(tmp_path: Path, name: str) -> None:
+    policies = held(tmp_path)
+    expected = {"a": HOLD, "b": "365d", "o": "30d"}[name[0].lower()]
+    assert policies.retention(name) == explained(name, policies, [])["class"] == expected
+    assert policies.policy(name).legal_hold is (expected == HOLD)
+
+
 def test_a_segment_is_kept_while_anybody_in_it_is_under_a_hold(tmp_path: Path) -> None:
     segments = [
         Segment("one", "30d", {"acme-1": 1, "other": 500}),
