@@ -20,6 +20,7 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import index_templates
 from auditship.errors import AuditshipError, ConfigurationError
@@ -139,26 +140,44 @@ class Setup:
             )
 
     def holds(self, policies: Policies) -> Iterator[Change]:
-        """Suspends the deletion of indices that hold documents under a legal hold, and gives those back that no longer do."""
+        """Suspends the deletion of indices that hold documents under a legal hold, and gives those back that no longer do.
+
+        Whatever lifecycle an index has, somebody's own included, or none: it is not replaced by one that keeps shorter.
+        """
         try:
             found = segments(self._connection)
         except Unavailable as error:
             raise SetupError(error.what, error.hint) from None
         kept = exceptions(found, policies)
+        lifecycles = self._lifecycles()
+        changes: list[tuple[str, str, str]] = []
         for segment in found:
             days = kept.get(segment.name, days_of(segment.retention))
             wanted = f"audit-{HOLD if days is None else f'{days}d'}"
-            settings = _decoded(self._call("GET", f"/{segment.name}/_settings/index.lifecycle.name"))
-            present = settings[segment.name]["settings"].get("index", {}).get("lifecycle", {}).get("name", "")
-            if present == wanted:
-                continue
-            if present.startswith("audit-"):
-                self._check_shorter(
-                    segment.name, days_of(present.removeprefix("audit-")), days_of(wanted.removeprefix("audit-"))
-                )
+            present = lifecycles.get(segment.name, wanted)  # one that is not there was deleted a moment ago
+            if present != wanted:
+                self._check_shorter(segment.name, self._days_kept(present), math.inf if days is None else days)
+                changes.append((segment.name, present, wanted))
+        for name, present, wanted in changes:
             if not self._dry_run:
-                self._call("PUT", f"/{segment.name}/_settings", {"index.lifecycle.name": wanted})
-            yield Change("backing_indices", segment.name, "updated", f"lifecycle {present or 'none'} -> {wanted}")
+                self._call("PUT", f"/{name}/_settings", {"index.lifecycle.name": wanted})
+            yield Change("backing_indices", name, "updated", f"lifecycle {present or 'none'} -> {wanted}")
+
+    def _lifecycles(self) -> dict[str, str]:
+        """The lifecycle policy of each backing index, by name; empty where it has none."""
+        found = _decoded(self._call("GET", "/logs-audit.*/_settings/index.uuid,index.lifecycle.name"))
+        return {name: each["settings"]["index"].get("lifecycle", {}).get("name", "") for name, each in found.items()}
+
+    def _days_kept(self, lifecycle: str) -> float:
+        """How many days after its rollover an index of that lifecycle is deleted; without one, it is kept for ever."""
+        if own := re.fullmatch(r"audit-(\d+)d", lifecycle):
+            return int(own[1])
+        if not lifecycle:
+            return math.inf
+        answer = self._call("GET", _PATHS["lifecycle_policies"].format(quote(lifecycle, safe="")), missing=True)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return math.inf
+        return _kept_days(_stored("lifecycle_policies", lifecycle, _decoded(answer)))
 
     def rotate_keys(self, settings: ElasticsearchSettings) -> Iterator[Change]:
         """New keys in place of those in the files. The old ones stay good until :meth:`revoke_keys`.

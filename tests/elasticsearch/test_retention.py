@@ -134,6 +134,37 @@ def test_a_quiet_organisation_among_many_is_held(cluster: Cluster, monkeypatch: 
     store.reader.close()
 
 
+@pytest.mark.parametrize(
+    ("phases", "kept"),
+    [
+        ({}, "for ever"),
+        ({"delete": {"min_age": "90d", "actions": {"delete": {}}}}, "for 90 days"),
+        (None, "for ever"),
+    ],
+    ids=["of its own", "of its own with an end", "none"],
+)
+def test_an_index_with_another_lifecycle_than_ours_is_not_kept_shorter_by_accident(
+    cluster: Cluster, phases: dict[str, Any] | None, kept: str
+) -> None:
+    nobody, lifecycle = cluster.policies(""), None
+    cluster.set_up(nobody)
+    store = cluster.store()
+    store.append([entry(n) for n in range(3)])
+    store.reader.close()
+    (index,) = cluster.indices("logs-audit.web-30d")
+    if phases is not None:
+        lifecycle = "audit-custom"
+        cluster.server.request("PUT", f"/_ilm/policy/{lifecycle}", {"policy": {"phases": phases}})
+    cluster.server.request("PUT", f"/{index}/_settings", {"index.lifecycle.name": lifecycle})
+    with pytest.raises(SetupError, match=f"{index}: documents are kept {kept} there, and would be for 30 days"):
+        cluster.set_up(nobody)
+    held = cluster.policies('[[organization]]\nid = "org-1"\nlegal_hold = true\n')
+    details = [change.detail for change in cluster.set_up(held) if change.kind == "backing_indices"]
+    assert details == [f"lifecycle {lifecycle or 'none'} -> audit-{HOLD}"], "a hold keeps nothing shorter"
+    if lifecycle:
+        cluster.server.request("DELETE", f"/_ilm/policy/{lifecycle}")
+
+
 def test_a_policy_that_keeps_longer_is_not_made_shorter_by_accident(cluster: Cluster) -> None:
     policies = cluster.policies("")
     cluster.set_up(policies)
