@@ -19,6 +19,7 @@ from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchWriter
 from indexer.store.elasticsearch.bulk import batches, encode, judge
+from indexer.store.elasticsearch.connection import error_reason
 
 CREATED, DUPLICATE = Verdict.CREATED, Verdict.DUPLICATE
 STREAMS = {"data_streams": [{"name": "logs-audit.web-30d", "template": "logs-audit-30d", "indices": [{"index_name": ".ds-1"}]}]}
@@ -224,6 +225,31 @@ def test_a_request_refused_for_its_body_is_halved_down_to_what_is_at_fault(play:
     script.bulk = bulk  # type: ignore[method-assign]
     verdicts = play(script).append(8)
     assert verdicts == [CREATED] * 5 + [Refused(f"{status} too: large")] + [CREATED] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>"),
+        (400, b'{"error":{"type":"media_type_header_exception","reason":"Invalid media-type value on headers [Accept]"}}'),
+        (
+            400,
+            b'{"error":{"type":"illegal_argument_exception","reason":"request [/_bulk] contains unrecognized parameter: [x]"}}',
+        ),
+        (400, b'{"error":"no handler found for uri [/_bulk] and method [POST]"}'),
+        (400, b'{"error":{"message":"bad request"}}'),
+        (400, b""),
+        (405, b'{"error":"Incorrect HTTP method"}'),
+    ],
+)
+def test_a_request_refused_for_anything_but_its_body_is_no_document_s_fault(play: Play, status: int, said: bytes) -> None:
+    script = Script([(status, said)])
+    cluster = play(script)
+    with pytest.raises(Unavailable, match=f"{cluster.url} .*{status}") as caught:
+        cluster.append(8)
+    assert error_reason(said) in caught.value.what
+    assert not caught.value.overloaded
+    assert len(script.bulks) == 1, "told at once"
 
 
 def test_a_document_in_the_failure_store_counts_as_stored_and_is_told(play: Play, caplog: pytest.LogCaptureFixture) -> None:

@@ -207,15 +207,18 @@ class _Error(Struct):
     error: Reason | str = ""
 
 
+def error_of(body: bytes) -> Reason | str:
+    """The error in a body; as text where it is not in the form that the cluster gives a request's, or the body's beginning."""
+    try:
+        return decode(body, type=_Error).error
+    except DecodeError:
+        return body.decode("utf-8", "replace")
+
+
 def error_reason(body: bytes) -> str:
     """The innermost reason of an error's body; the body's beginning where it is none."""
-    try:
-        error = decode(body, type=_Error).error
-    except DecodeError:
-        return body[:_SHOWN_MAX].decode("utf-8", "replace")
-    if isinstance(error, str):
-        return error[:_SHOWN_MAX]
-    return reason_text(error)
+    error = error_of(body)
+    return error[:_SHOWN_MAX] if isinstance(error, str) else reason_text(error)
 
 
 def reason_text(error: Reason) -> str:

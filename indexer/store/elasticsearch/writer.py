@@ -10,10 +10,11 @@ the ``create``. ``_mget`` sees documents that no search can see yet. What remain
 way inside Elasticsearch, lands after the look-up, and is followed by a rollover before our ``create``: a few milliseconds,
 at the moment of a rollover, which comes once a day.
 
-**Nothing stuck.** An entry that the cluster will never take is :class:`Refused`, those beside it are stored. A bulk that is
-refused as a whole (too large) is halved until what is at fault stands alone. An overloaded cluster is sent what is left in
-smaller bulks, since it would refuse one beyond its memory for good. Who waits for an item that is not taken is the block that
-it belongs to; blocks that went in the same bulk have their answer before.
+**Nothing stuck.** An entry that the cluster will never take is :class:`Refused`, those beside it are stored. A bulk whose body
+is refused as a whole (too large) is halved until what is at fault stands alone; one that is refused for anything else, or by a
+proxy, is no entry's fault and comes as :class:`Unavailable`. An overloaded cluster is sent what is left in smaller bulks, since
+it would refuse one beyond its memory for good. Who waits for an item that is not taken is the block that it belongs to; blocks
+that went in the same bulk have their answer before.
 
 **No more than it can take.** How many bulks are under way, and how large they are, is the :class:`.window.Window`'s, one for
 all appends. What finds it full waits, and goes together into the next bulk: few agents are answered at once, many small blocks
@@ -41,7 +42,7 @@ from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch.bulk import FILTER, Again, Judged, Outcome, batches, encode, judge
-from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, connect
+from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, Answer, connect, error_of
 from indexer.store.elasticsearch.stored import Stored
 from indexer.store.elasticsearch.window import Window
 
@@ -251,7 +252,7 @@ class ElasticsearchWriter:
                 raise
             attempt.failed(error.what, overloaded=True)
             return Judged([Again.OVERLOADED] * len(entries), again=frozenset({Again.OVERLOADED}))
-        if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
+        if _is_about_the_body(answer):
             if len(entries) == 1:
                 return Judged([Refused(f"{answer.status} {answer.reason()}")])
             middle = len(entries) // 2
@@ -267,6 +268,16 @@ class ElasticsearchWriter:
         if judged.reason:
             attempt.failed(judged.reason, overloaded=Again.OVERLOADED in judged.again)
         return judged
+
+
+def _is_about_the_body(answer: Answer) -> bool:
+    """Whether a request was refused for its documents; whatever else a 400 is about, or a proxy says, is not their fault."""
+    if answer.status != HTTPStatus.BAD_REQUEST:
+        return answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    error = error_of(answer.body)
+    if isinstance(error, str) or not error.type:
+        return False
+    return not error.type.endswith("_header_exception") and "unrecognized parameter" not in (error.reason or "")
 
 
 def _settle(future: asyncio.Future[_Verdicts], result: _Verdicts | Exception) -> None:
