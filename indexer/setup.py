@@ -1,8 +1,9 @@
 """Installs in Elasticsearch what the store counts on: the resources of ``index_templates/``, the data streams, the keys.
 
-Promises: every step looks first and changes only what differs, so a second run changes nothing; a dry run looks only. Where
-a template changed, the data streams made from it are rolled over, so that it holds from the next document on; what is
-stored already stays as it is. Nothing is ever deleted.
+Promises: every step looks first and changes only what differs, so a second run changes nothing; a dry run looks only. Data
+streams that are older than a template's last change, in this run or one that broke off, are rolled over, so that it holds from
+the next document on; what is stored already stays as it is. Nothing is ever deleted. What would have documents deleted sooner
+is refused before anything is changed.
 
 Raises :class:`SetupError` naming the cluster, what was being done, and the remedy.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 import index_templates
@@ -47,7 +48,9 @@ _PATHS: Final = {
 }
 DIFFERENCES_MAX: Final = 5
 SHOWN_MAX: Final = 80
+ANY_CLASS: Final = ""
 _OF_A_CLASS: Final = frozenset({"lifecycle_policies", "index_templates"})
+_TEMPLATES: Final = frozenset({"component_templates", "index_templates"})
 
 
 class SetupError(AuditshipError):
@@ -63,6 +66,30 @@ class Change:
     change: Literal["created", "updated", "rolled over", "replaced", "taken back", "unchanged"]
     detail: str = ""
     """For people: what differed."""
+
+
+class _Resource(NamedTuple):
+    """A resource as it should be, and as it is there: none, if it is not."""
+
+    kind: str
+    name: str
+    wanted: Mapping[str, Any]
+    retention: str
+    present: Any
+
+    @property
+    def is_right(self) -> bool:
+        """Whether there is nothing to change."""
+        return self.present is not None and same(self.wanted, self.present)
+
+    @property
+    def changed_ms(self) -> float:
+        """When it was changed: by this run, it will be; at the beginning of time, where the cluster does not tell."""
+        return self.present.get("modified_date_millis", 0) if self.is_right else math.inf
+
+    def is_of(self, retention: str) -> bool:
+        """Whether it is for data streams of that class."""
+        return self.retention in (ANY_CLASS, retention)
 
 
 class Setup:
@@ -89,19 +116,19 @@ class Setup:
         """
         self._check_version()
         every = sorted({index_templates.CLASS, *classes})
-        changed: set[str] = set()
-        for kind in _PATHS:
-            for retention in every if kind in _OF_A_CLASS else [index_templates.CLASS]:
-                for name, wanted in index_templates.load(kind, retention=retention).items():
-                    change = self._resource(kind, name, wanted)
-                    if change.change == "updated":
-                        changed.add(kind)
-                    yield change
-        renew = bool(changed & {"component_templates", "index_templates"})
+        resources = [
+            self._look(kind, name, wanted, retention)
+            for kind in _PATHS
+            for retention in (every if kind in _OF_A_CLASS else [ANY_CLASS])
+            for name, wanted in index_templates.load(kind, retention=retention or index_templates.CLASS).items()
+        ]
+        for resource in resources:
+            yield self._put(resource)
         for retention in every:
+            changed_ms = max(each.changed_ms for each in resources if each.kind in _TEMPLATES and each.is_of(retention))
             own = OWN if retention == index_templates.CLASS else ()
             for dataset in dict.fromkeys((*GATEWAYS, *sorted(gateways), *own)):
-                yield self._data_stream(data_stream(dataset, retention), renew=renew)
+                yield self._data_stream(data_stream(dataset, retention), changed_ms)
         for name, wanted in index_templates.load("api_keys").items():
             path = settings.writer_key_file if name == "audit-writer" else settings.reader_key_file
             if path is not None:
@@ -116,19 +143,23 @@ class Setup:
                 f"auditship needs version {VERSION_MIN} or later.",
             )
 
-    def _resource(self, kind: str, name: str, wanted: Mapping[str, Any]) -> Change:
-        path = _PATHS[kind].format(name)
-        answer = self._call("GET", path, missing=True)
+    def _look(self, kind: str, name: str, wanted: Mapping[str, Any], retention: str) -> _Resource:
+        """A resource as it is there; refuses to have a policy keep documents shorter."""
+        answer = self._call("GET", _PATHS[kind].format(name), missing=True)
         present = None if answer.status == HTTPStatus.NOT_FOUND else _stored(kind, name, _decoded(answer))
-        if present is not None and same(wanted, present):
-            return Change(kind, name, "unchanged")
         if kind == "lifecycle_policies" and present is not None:
             self._check_shorter(name, _kept_days(present), _kept_days(wanted))
+        return _Resource(kind, name, wanted, retention, present)
+
+    def _put(self, resource: _Resource) -> Change:
+        kind, name, wanted, present = resource.kind, resource.name, resource.wanted, resource.present
+        if resource.is_right:
+            return Change(kind, name, "unchanged")
         if not self._dry_run:
-            self._call("PUT", path, wanted)
-        return Change(
-            kind, name, "created" if present is None else "updated", "" if present is None else differences(wanted, present)
-        )
+            self._call("PUT", _PATHS[kind].format(name), wanted)
+        if present is None:
+            return Change(kind, name, "created")
+        return Change(kind, name, "updated", differences(wanted, present))
 
     def _check_shorter(self, what: str, before: float, after: float) -> None:
         """Refuses to have documents deleted sooner, unless that is allowed."""
@@ -207,12 +238,16 @@ class Setup:
             for each in old:
                 yield Change("api_keys", f"{name} {each}", "taken back")
 
-    def _data_stream(self, name: str, *, renew: bool) -> Change:
-        if self._call("GET", f"/_data_stream/{name}", missing=True).status == HTTPStatus.NOT_FOUND:
+    def _data_stream(self, name: str, changed_ms: float) -> Change:
+        """A data stream that is there, and takes documents by templates as they were last changed."""
+        answer = self._call("GET", f"/_data_stream/{name}", missing=True)
+        if answer.status == HTTPStatus.NOT_FOUND:
             if not self._dry_run:
                 self._call("PUT", f"/_data_stream/{name}")
             return Change("data_streams", name, "created")
-        if not renew:
+        index = _decoded(answer)["data_streams"][0]["indices"][-1]["index_name"]
+        settings = _decoded(self._call("GET", f"/{index}/_settings/index.creation_date"))
+        if int(settings[index]["settings"]["index"]["creation_date"]) >= changed_ms:
             return Change("data_streams", name, "unchanged")
         if not self._dry_run:
             self._call("POST", f"/{name}/_rollover")

@@ -142,11 +142,44 @@ def test_what_was_changed_by_hand_is_put_right_and_holds_for_new_documents(home:
     assert set(changes(run(home, elasticsearch_server, "--json")).values()) == {"unchanged"}
 
 
+def test_a_run_that_broke_off_before_the_rollovers_is_made_good(home: Path, elasticsearch_server: Server) -> None:
+    run(home, elasticsearch_server)
+    elasticsearch_server.request("POST", f"/{STREAM}/_rollover")
+    template = elasticsearch_server.get("/_component_template/audit-mappings")["component_templates"][0]["component_template"]
+    ours = {"template": template["template"], "_meta": template["_meta"]}
+    for each in (ours | {"version": 1}, ours):
+        elasticsearch_server.request("PUT", "/_component_template/audit-mappings", each)
+    elasticsearch_server.request("POST", "/logs-audit.cli-30d/_rollover")
+    told = {
+        what: change for what, change in changes(run(home, elasticsearch_server, "--json")).items() if change != "unchanged"
+    }
+    assert set(told.values()) == {"rolled over"}
+    assert f"data_streams {STREAM}" in told
+    assert "data_streams logs-audit.cli-30d" not in told, "made since"
+    assert set(changes(run(home, elasticsearch_server, "--json")).values()) == {"unchanged"}
+
+
+def test_what_would_keep_shorter_is_refused_before_anything_is_changed(home: Path, elasticsearch_server: Server) -> None:
+    run(home, elasticsearch_server)
+    policy = elasticsearch_server.get("/_ilm/policy/audit-30d")["audit-30d"]["policy"]
+    policy["phases"]["delete"]["min_age"] = "90d"
+    elasticsearch_server.request("PUT", "/_ilm/policy/audit-30d", {"policy": policy})
+    settings = {"template": {"settings": {"index": {"codec": "default"}}}}
+    elasticsearch_server.request("PUT", "/_component_template/audit-settings", settings)
+    before = everything(elasticsearch_server)
+    assert isinstance(run(home, elasticsearch_server).exception, SetupError)
+    assert everything(elasticsearch_server) == before
+
+
 def test_another_retention_class_gets_a_policy_and_template_of_its_own(home: Path, elasticsearch_server: Server) -> None:
+    run(home, elasticsearch_server)
     (home / "organizations.toml").write_text('[[organization]]\nid = "bank-*"\nretention = "400d"\n')
     with (home / "indexer.toml").open("a") as file:
         file.write('[enrichment]\norganizations = "organizations.toml"\n')
-    run(home, elasticsearch_server)
+    assert set(changes(run(home, elasticsearch_server, "--json")).values()) == {"created", "unchanged"}, (
+        "others stay as they are"
+    )
+    assert set(changes(run(home, elasticsearch_server, "--json")).values()) == {"unchanged"}
     policy = elasticsearch_server.get("/_ilm/policy/audit-400d")["audit-400d"]["policy"]
     assert policy["phases"]["delete"]["min_age"] == "400d"
     assert policy["phases"]["hot"]["actions"]["rollover"]["max_age"] == "1d"
