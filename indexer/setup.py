@@ -2,8 +2,8 @@
 
 Promises: every step looks first and changes only what differs, so a second run changes nothing; a dry run looks only. Data
 streams that are older than a template's last change, in this run or one that broke off, are rolled over, so that it holds from
-the next document on; what is stored already stays as it is. Nothing is ever deleted. What would have documents deleted sooner
-is refused before anything is changed.
+the next document on; what is stored already stays as it is. Nothing is ever deleted. A policy that would have documents deleted
+sooner is refused before anything is changed.
 
 Raises :class:`SetupError` naming the cluster, what was being done, and the remedy.
 """
@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,7 +33,7 @@ from indexer.retention import days_of, exceptions
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Unavailable
 from indexer.store.elasticsearch.bulk import data_stream
-from indexer.store.elasticsearch.connection import Answer, Connection
+from indexer.store.elasticsearch.connection import Answer, Connection, key_of
 from indexer.store.elasticsearch.segments import segments
 
 VERSION_MIN: Final = 9
@@ -213,23 +214,29 @@ class Setup:
     def rotate_keys(self, settings: ElasticsearchSettings) -> Iterator[Change]:
         """New keys in place of those in the files. The old ones stay good until :meth:`revoke_keys`.
 
-        A running indexer takes the new key up when the cluster knows the old one no more, without losing a line.
+        A running indexer takes the new key up when the cluster knows the old one no more, without losing a line: the files
+        keep their owner, group and mode.
         """
-        for name, wanted in index_templates.load("api_keys").items():
-            path = settings.writer_key_file if name == "audit-writer" else settings.reader_key_file
-            if path is None:
-                continue
+        files = {"audit-writer": settings.writer_key_file, "audit-reader": settings.reader_key_file}
+        keys = [
+            (wanted, path) for name, wanted in index_templates.load("api_keys").items() if (path := files[name]) is not None
+        ]
+        for _, path in keys if not self._dry_run else ():
+            _beside(path).unlink(missing_ok=True)
+            _new_file(_beside(path), like=path)
+        for wanted, path in keys:
             if not self._dry_run:
-                beside = path.with_name(path.name + ".new")
-                beside.unlink(missing_ok=True)
-                self._key(beside, wanted, settings)
-                beside.replace(path)
+                self._make_key(_beside(path), wanted)
+                _replace(path)
             yield Change("api_keys", f"{wanted['name']} in {path}", "replaced")
 
     def revoke_keys(self, settings: ElasticsearchSettings) -> Iterator[Change]:
-        """Takes back every key of ours but those that stand in the files."""
-        paths = [path for path in (settings.writer_key_file, settings.reader_key_file) if path is not None]
-        current = {base64.b64decode(read_secret(path)).decode().partition(":")[0] for path in paths}
+        """Takes back every key of ours but those that stand in the files.
+
+        Raises:
+            ConfigurationError: a file is not named, or cannot be read: its key would be taken back too.
+        """
+        current = {_key_id(settings, side) for side in ("writer", "reader")}
         for name in sorted(wanted["name"] for wanted in index_templates.load("api_keys").values()):
             known = _decoded(self._call("GET", f"/_security/api_key?name={name}&active_only=true")).get("api_keys", [])
             old = [each["id"] for each in known if each["id"] not in current]
@@ -268,20 +275,27 @@ class Setup:
                 with_key.close()
             return Change("api_keys", name, "unchanged")
         if not self._dry_run:
-            try:
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except OSError as error:
-                raise ConfigurationError(f"{path}: {error.strerror}", "Its folder must exist and be writable.") from None
-            try:
-                made = _decoded(self._call("POST", "/_security/api_key", wanted))
-                os.write(file, f"{made['encoded']}\n".encode())
-                os.fsync(file)
-            except BaseException:
-                path.unlink()
-                raise
-            finally:
-                os.close(file)
+            _new_file(path)
+            self._make_key(path, wanted)
         return Change("api_keys", name, "created")
+
+    def _make_key(self, path: Path, wanted: Mapping[str, Any]) -> None:
+        """A new key in an empty file, which does not outlive a failure."""
+        made = ""
+        try:
+            with path.open("w") as file:
+                answer = _decoded(self._call("POST", "/_security/api_key", wanted))
+                made = answer["id"]
+                file.write(f"{answer['encoded']}\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            path.unlink()
+            hint = f"The key {made} was made and is in no file: --revoke-old-keys takes it back." if made else ""
+            raise SetupError(f"{path}: {error.strerror}", hint) from None
+        except BaseException:
+            path.unlink()
+            raise
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False) -> Answer:
         """One request; ``missing`` lets a 404 pass."""
@@ -297,6 +311,48 @@ class Setup:
         if "derived api keys" in answer.reason():
             hint = "Elasticsearch lets no API key make another: run this with --user and --password-file."
         raise SetupError(f"{self._connection.where}: {method} {path}: {answer.status} {answer.reason()}", hint)
+
+
+def _new_file(path: Path, *, like: Path | None = None) -> None:
+    """An empty file for its owner's eyes only; of the same owner and group as another one."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}", "Its folder must exist and be writable.") from None
+    try:
+        there, wanted = os.fstat(file), os.fstat(file) if like is None else like.stat()
+        if (there.st_uid, there.st_gid) != (wanted.st_uid, wanted.st_gid):
+            os.fchown(file, wanted.st_uid, wanted.st_gid)
+    except OSError as error:
+        path.unlink()
+        raise SetupError(f"{path}: cannot be given to the owner of {like}: {error.strerror}", "Run this as root.") from None
+    finally:
+        os.close(file)
+
+
+def _beside(path: Path) -> Path:
+    """Where a file is written that will replace another one."""
+    return path.with_name(path.name + ".new")
+
+
+def _replace(path: Path) -> None:
+    """Puts the file beside it in the place of another one, for whoever could read that."""
+    try:
+        _beside(path).chmod(stat.S_IMODE(path.stat().st_mode))
+        _beside(path).replace(path)
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be replaced: {error.strerror}", f"The new key is in {_beside(path)}.") from None
+
+
+def _key_id(settings: ElasticsearchSettings, side: str) -> str:
+    """The id of the key that stands in a side's file."""
+    key = key_of(settings, side)
+    if key is None:
+        raise ConfigurationError("no key files are named: every key would be taken back", "Name both in [elasticsearch].")
+    try:
+        return base64.b64decode(key, validate=True).decode().partition(":")[0]
+    except ValueError:
+        raise ConfigurationError(f"elasticsearch.{side}_key_file: holds no API key") from None
 
 
 def _decoded(answer: Answer) -> dict[str, Any]:
