@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from elastic_transport import Serializer, TransportError
 from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
@@ -52,6 +52,13 @@ class Unauthorized(Unavailable):
     """The cluster does not know the key."""
 
 
+class _Identity(NamedTuple):
+    """The client of a key: replaced as one, so that a thread never has the one without the other."""
+
+    client: Elasticsearch
+    api_key: str | None
+
+
 class _AsIs(Serializer):
     """Bodies are bytes on both sides."""
 
@@ -83,7 +90,6 @@ class Connection:
         basic: tuple[str, str] | None = None,
         renewed: Callable[[], str | None] | None = None,
     ) -> None:
-        self._api_key = api_key
         self._renewed = renewed
         if any("@" in url for url in settings.urls):
             raise ConfigurationError("elasticsearch.urls: a name or password stands in an address", "Keys belong into files.")
@@ -97,7 +103,7 @@ class Connection:
             "text/plain",
         )
         try:
-            self._client = Elasticsearch(
+            client = Elasticsearch(
                 list(settings.urls),
                 api_key=api_key,
                 basic_auth=basic,
@@ -111,6 +117,7 @@ class Connection:
             )
         except (ValueError, OSError) as error:
             raise ConfigurationError(f"elasticsearch: {self.where}: {error}", "See [elasticsearch] urls and ca_file.") from None
+        self._now = _Identity(client, api_key)
 
     def call(
         self,
@@ -130,38 +137,38 @@ class Connection:
         headers = {"Accept": JSON}
         if body is not None:
             headers["Content-Type"] = content_type
+        now = self._now
         try:
-            return self._once(method, path, body, headers, params, timeout_s=timeout_s)
-        except Unauthorized:
-            if not self._is_renewed():
+            return self._once(now.client, method, path, body, headers, params=params, timeout_s=timeout_s)
+        except Unauthorized as error:
+            other = self._renewed_since(now, error)
+            if other is None:
                 raise
-            return self._once(method, path, body, headers, params, timeout_s=timeout_s)
+            return self._once(other.client, method, path, body, headers, params=params, timeout_s=timeout_s)
 
-    def _is_renewed(self) -> bool:
-        """Whether another key stands in the file by now: it is used from here on."""
-        if self._renewed is None:
-            return False
+    def _renewed_since(self, sent: _Identity, refused: Unauthorized) -> _Identity | None:
+        """Who to be instead of whoever a request was sent as, in any thread: none, if no other key stands in the file."""
         try:
-            key = self._renewed()
-        except ConfigurationError:
-            return False
-        if key is None or key == self._api_key:
-            return False
-        self._api_key = key
-        self._client = self._client.options(api_key=key)
-        return True
+            key = None if self._renewed is None else self._renewed()
+        except ConfigurationError as error:
+            raise Unauthorized(f"{refused.what}; {error.what}", error.hint, retry_after_s=refused.retry_after_s) from None
+        if key is None or key == sent.api_key:
+            return None
+        other = self._now = _Identity(sent.client.options(api_key=key), key)
+        return other
 
     def _once(
         self,
+        client: Elasticsearch,
         method: str,
         path: str,
         body: bytes | None,
         headers: dict[str, str],
-        params: Mapping[str, Any] | None,
         *,
+        params: Mapping[str, Any] | None,
         timeout_s: float | None,
     ) -> Answer:
-        client = self._client if timeout_s is None else self._client.options(request_timeout=timeout_s)
+        client = client if timeout_s is None else client.options(request_timeout=timeout_s)
         try:
             answer = client.perform_request(method, path, params=params, headers=headers, body=body)
         except UnsupportedProductError:
@@ -191,7 +198,7 @@ class Connection:
 
     def close(self) -> None:
         """Lets the connections go."""
-        self._client.close()
+        self._now.client.close()
 
 
 class Reason(Struct, frozen=True):
