@@ -217,15 +217,15 @@ async def store(settings: IndexerSettings, entry: Entry) -> str:
         await writer.close()
 
 
-async def write(writer: Writer, entries: list[Entry]) -> str:
-    """Writes entries; why one of them was refused, empty when they are written.
+async def write(writer: Writer, entries: list[Entry], *, redelivered: bool = False) -> str:
+    """Writes entries; why one of them was refused, empty when they are written. ``redelivered``: some may have been before.
 
     Raises:
         Unavailable: the store takes nothing now.
         TimeoutError: it does not answer.
     """
     async with asyncio.timeout(WRITE_S_MAX):
-        verdicts = await writer.append(entries, redelivered=False)
+        verdicts = await writer.append(entries, redelivered=redelivered)
     return next((verdict.reason for verdict in verdicts if isinstance(verdict, Refused)), "")
 
 

@@ -3,7 +3,8 @@
 The first time that somebody asks something it is written before the answer goes out. The same question of the same one within
 :data:`WINDOW_S` (a page that loads itself again, a dashboard) is counted, and the count written when the window ends; whoever
 asks more than :data:`QUESTIONS_MAX` different things within it has the further ones counted as one. What the store does not
-take is told in the log, counted, and tried again with the next; nobody is refused an answer for it.
+take is told in the log, counted, and tried again with the next, as what may have been stored nonetheless; nobody is refused an
+answer for it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Recorder:
         self._unwritten: deque[Entry] = deque()
         self._count_failure = failed
         self._writing = asyncio.Lock()
+        self._redelivered = False
         self._trouble = ""
 
     async def searched(self, who: Who, details: Mapping[str, Any], hits: int) -> None:
@@ -100,11 +102,13 @@ class Recorder:
             batch = list(self._unwritten)
             if not batch:
                 return
+            redelivered, self._redelivered = self._redelivered, True  # until it is known to be written, however this ends
             try:
-                refused = await write(self._writer, batch)
+                refused = await write(self._writer, batch, redelivered=redelivered)
             except (AuditshipError, TimeoutError) as error:
                 self._failed(error.what if isinstance(error, AuditshipError) else "it does not answer")
                 return
+            self._redelivered = False
             for _ in batch:
                 self._unwritten.popleft()
             if refused:

@@ -312,6 +312,38 @@ def test_what_may_have_come_before_never_goes_with_what_has_not(play: Play) -> N
     assert script.lookups == 1
 
 
+def test_what_nobody_waits_for_any_more_is_not_sent(play: Play) -> None:
+    script = judging(Script([]), {})
+    begun, go_on = threading.Event(), threading.Event()
+    answer = script.bulk
+
+    def bulk(body: bytes) -> tuple[int, bytes]:
+        begun.set()
+        go_on.wait(20)
+        return answer(body)
+
+    script.bulk = bulk  # type: ignore[method-assign]
+
+    async def work() -> None:
+        settings = ElasticsearchSettings(urls=(play(script).url,), bulks_in_flight_max=1)
+        writer = ElasticsearchWriter(settings, sleep=lambda _: None)
+        first = asyncio.create_task(writer.append([entry(0)], redelivered=False))
+        await asyncio.to_thread(begun.wait, 20)
+        others = [asyncio.create_task(writer.append([entry(n)], redelivered=False)) for n in (1, 2)]
+        await asyncio.sleep(0)
+        assert len(writer._waiting) == 2
+        for each in others:
+            each.cancel()
+        await asyncio.wait(others)
+        go_on.set()
+        assert await first == [CREATED]
+        assert await writer.append([entry(3)], redelivered=False) == [CREATED]
+        await writer.close()
+
+    asyncio.run(work())
+    assert script.bulks == [ids(0), ids(3)]
+
+
 def test_a_class_that_is_not_set_up_holds_nobody_else_up(play: Play) -> None:
     script = Script([lambda count: [TAKEN] * count])
     found = appended_at_once(play(script).url, [[entry(0)], [entry(1, retention="77d")], [entry(2)]])

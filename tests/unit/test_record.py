@@ -36,9 +36,10 @@ class Memory:
         self.entries: list[Entry] = []
         self.is_down = False
         self.failures = 0
+        self.redelivered: list[bool] = []
 
     async def append(self, entries: Sequence[Entry], *, redelivered: bool) -> Sequence[Verdict | Refused]:
-        del redelivered
+        self.redelivered.append(redelivered)
         if self.is_down:
             raise Unavailable("the disk is full")
         self.entries += entries
@@ -119,9 +120,34 @@ def test_what_the_store_does_not_take_is_told_and_comes_later() -> None:
         assert memory.failures == 1
         memory.is_down = False
         await recorder.searched(ADA, {"query": "b"}, 1)
+        await recorder.searched(ADA, {"query": "c"}, 1)
 
     asyncio.run(work())
-    assert [extra["query"] for extra in memory.extras()] == ["a", "b"]
+    assert [extra["query"] for extra in memory.extras()] == ["a", "b", "c"]
+    assert memory.redelivered == [False, True, False]
+
+
+def test_a_record_that_an_answer_no_longer_waits_for_may_have_been_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "ANSWER_WAIT_S_MAX", 0.01)
+    memory = Memory()
+    append = memory.append
+
+    async def slow(entries: Sequence[Entry], *, redelivered: bool) -> Sequence[Verdict | Refused]:
+        found = await append(entries, redelivered=redelivered)
+        if not redelivered:
+            await asyncio.Event().wait()
+        return found
+
+    monkeypatch.setattr(memory, "append", slow)
+
+    async def work() -> None:
+        recorder = memory.recorder()
+        await recorder.searched(ADA, {"query": "a"}, 1)
+        await recorder.flush()
+
+    asyncio.run(work())
+    assert memory.redelivered == [False, True]
+    assert memory.entries[0] == memory.entries[1]
 
 
 def test_what_can_never_be_recorded_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -158,8 +158,10 @@ class ElasticsearchWriter:
         """Sends what waits, in as many bulks as there is room for; in the event loop."""
         loop = asyncio.get_running_loop()
         while self._waiting and self._window.enter():
-            group = self._group()
-            loop.run_in_executor(self._threads, self._store, group, loop).add_done_callback(self._sent)
+            if group := self._group():
+                loop.run_in_executor(self._threads, self._store, group, loop).add_done_callback(self._sent)
+            else:
+                self._window.leave()
 
     def _sent(self, work: asyncio.Future[None]) -> None:
         self._window.leave()
@@ -167,14 +169,20 @@ class ElasticsearchWriter:
         self._send()
 
     def _group(self) -> list[_Part]:
-        """The next bulk's parts: those that wait, in order, as far as they fit and are all redelivered or all not."""
-        group = [self._waiting.popleft()]
-        size = group[0].bytes
-        while self._waiting and self._waiting[0].redelivered is group[0].redelivered:
-            size += self._waiting[0].bytes
-            if size > self._window.bytes:
-                break
-            group.append(self._waiting.popleft())
+        """The next bulk's parts: those that wait, in order, as far as they fit and are all redelivered or all not.
+
+        Nobody waits for a part that is done, since its append was cancelled: it is passed over.
+        """
+        group: list[_Part] = []
+        size = 0
+        while self._waiting:
+            part = self._waiting[0]
+            if not part.done.done():
+                size += part.bytes
+                if group and (part.redelivered is not group[0].redelivered or size > self._window.bytes):
+                    break
+                group.append(part)
+            self._waiting.popleft()
         return group
 
     def _store(self, group: list[_Part], loop: asyncio.AbstractEventLoop) -> None:
