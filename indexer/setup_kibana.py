@@ -7,6 +7,7 @@ Raises :class:`~indexer.setup.SetupError` naming the Kibana, what was being done
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -47,7 +48,7 @@ class KibanaSetup:
         if api_key:
             self._headers["Authorization"] = f"ApiKey {api_key}"
         elif basic:
-            self._headers |= urllib3.make_headers(basic_auth=":".join(basic))
+            self._headers["Authorization"] = f"Basic {base64.b64encode(':'.join(basic).encode()).decode()}"
         self._dry_run = dry_run
         self._pool = urllib3.PoolManager(ca_certs=str(ca_file) if ca_file else None, timeout=TIMEOUT_S, retries=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -116,6 +117,12 @@ def test_a_space_is_part_of_the_address_and_a_key_is_sent_as_such(server: Kibana
     list(KibanaSetup(server.url, api_key="abc").run())
     assert server.imports()[0][1].startswith("/s/security/api/saved_objects/_import")
     assert server.asked[0][2]["authorization"] == "ApiKey abc"
+
+
+def test_a_password_is_sent_in_utf_8(server: Kibana) -> None:
+    list(KibanaSetup(server.url, basic=("elastic", "pässwörd€")).run())
+    scheme, _, credentials = server.asked[0][2]["authorization"].partition(" ")
+    assert (scheme, base64.b64decode(credentials).decode()) == ("Basic", "elastic:pässwörd€")
 
 
 def test_a_dry_run_only_looks(server: Kibana) -> None:
