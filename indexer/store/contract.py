@@ -102,12 +102,22 @@ class Query:
     """Whose documents may be seen at all, by organisation; none: everybody's. Nothing in ``text`` can widen it."""
 
     def __post_init__(self) -> None:
-        """Datasets become parts of names of data streams: nothing else may stand there."""
+        """Datasets become parts of names of data streams: nothing else may stand there. Text is Unicode, as documents are.
+
+        Raises:
+            QueryError: it is not.
+        """
         for name in self.datasets:
             try:
                 gateway_name(name)
             except ValueError:
                 raise QueryError(f"no such dataset: {name[:80]!r}") from None
+        for text in (self.text, self.organization or "", self.actor or "", self.action or "", *self.organizations):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                what = ascii(text[error.start : error.end])
+                raise QueryError(f"the query is not Unicode: {what}", "Write it in UTF-8.") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,12 @@ def test_a_query_that_cannot_be_understood_is_told(fill: Fill, text: str) -> Non
         list(reader.scan(Query(text=text)))
 
 
+@pytest.mark.parametrize("field", ["text", "organization", "actor", "action", "organizations"])
+def test_a_query_that_is_not_unicode_is_told(field: str) -> None:
+    with pytest.raises(QueryError, match=r"not Unicode: '\\udce9'"):
+        Query(**{field: ("caf\udce9",) if field == "organizations" else "caf\udce9"})  # type: ignore[arg-type]
+
+
 def test_filters_hold_all_at_once_and_without_regard_to_case(fill: Fill) -> None:
     reader = fill([entry(n, dataset=("web", "cli")[n % 2]) for n in range(60)] + [entry(60, dataset="rejected")])
     for actor in ("U-7", "ADA LOVELACE 7", "Ada7@Example.com"):
