@@ -358,7 +358,7 @@ def _key_id(settings: ElasticsearchSettings, side: str) -> str:
 def _decoded(answer: Answer) -> dict[str, Any]:
     try:
         value = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise SetupError(f"not an answer of Elasticsearch: {answer.body[:100]!r}")

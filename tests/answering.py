@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """A request; ``path`` without what stands behind the question mark."""
+    """A request; ``query`` is what stands behind the path's question mark."""
 
     method: str
     path: str
+    query: str
     authorization: str
     body: bytes
 
@@ -28,7 +29,8 @@ def answering(answer: Answer) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked = Asked(self.command, self.path.partition("?")[0], self.headers.get("Authorization", ""), body)
+            path, _, query = self.path.partition("?")
+            asked = Asked(self.command, path, query, self.headers.get("Authorization", ""), body)
             status, said = answer(asked)
             self.send_response(status)
             self.send_header("X-Elastic-Product", "Elasticsearch")

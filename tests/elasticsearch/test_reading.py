@@ -14,6 +14,7 @@ from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Query, Unavailable
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
+from indexer.store.elasticsearch import reader as reader_module
 
 Fill = Callable[[Sequence[Entry]], ElasticsearchReader]
 
@@ -45,6 +46,21 @@ def test_a_scan_that_is_left_early_leaves_nothing_open(fill: Fill, elasticsearch
     scan.close()  # type: ignore[attr-defined]
     stats = elasticsearch_server.get("/_nodes/stats/indices/search")["nodes"]
     assert sum(node["indices"]["search"]["open_contexts"] for node in stats.values()) == 0
+
+
+def test_as_many_hits_as_the_cluster_gives_at_once_are_a_page(
+    fill: Fill, elasticsearch_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "WINDOW", 10)
+    elasticsearch_server.request("PUT", "/logs-audit.web-30d/_settings", {"index.max_result_window": 10})
+    reader = fill([entry(n) for n in range(10)])
+    page = reader.search(Query(), limit=10)
+    assert (len(page.hits), page.cursor) == (10, None)
+    reader = fill([entry(10)])
+    for limit in (10, 11):
+        page = reader.search(Query(), limit=limit)
+        assert len(page.hits) == 10
+        assert [hit.id for hit in reader.search(Query(), limit=limit, cursor=page.cursor).hits] == [entry(0).id]
 
 
 def test_a_cluster_that_is_not_there_is_unavailable(elasticsearch_settings: ElasticsearchSettings) -> None:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from answering import Asked, answering
+from sample_entries import entry
 
 from indexer.settings import ElasticsearchSettings
-from indexer.store.contract import Unavailable
+from indexer.setup import Setup, SetupError
+from indexer.store.contract import Query, Unavailable
+from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
 from indexer.store.elasticsearch.connection import Connection, connect
 
+STREAMS = b'{"data_streams":[{"name":"logs-audit.web-30d","template":"logs-audit-30d","indices":[{"index_name":".ds-1"}]}]}'
+NOT_UTF_8 = b"""{
+    "items": [{"create": {"status": 400, "error": {"type": "\xff"}}}],
+    "data_streams": [{"name": "\xff"}],
+    "docs": [{"_id": "\xff"}],
+    "hits": {"hits": [{"_id": "\xff"}]},
+    "aggregations": {"held": {"buckets": [{"key": {"index": "\xff"}}]}}
+}"""
+DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 OLD, NEW = "b2xkOm9sZA==", "bmV3Om5ldw=="
 THREADS = 4
 
@@ -71,3 +85,70 @@ def test_a_key_that_is_refused_beside_a_file_that_cannot_be_read_is_told_with_th
         path.unlink()
         with pytest.raises(Unavailable, match=rf"401 .*; {path}: No such file"):
             connection.call("GET", "/")
+
+
+def test_a_count_of_a_part_is_no_count(settings: ElasticsearchSettings) -> None:
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        """Two of three shards are away."""
+        if "allow_partial_search_results=false" in asked.query:
+            return 503, b'{"error":{"type":"search_phase_execution_exception","reason":"Partial shards failure"}}'
+        return 200, b'{"count":5,"hits":{"total":{"value":5}},"_shards":{"total":3,"failed":2}}'
+
+    with (
+        answering(answer) as url,
+        closing(ElasticsearchReader(settings.model_copy(update={"urls": (url,)}))) as reader,
+        pytest.raises(Unavailable, match="Partial shards failure"),
+    ):
+        reader.count(Query())
+
+
+def append(settings: ElasticsearchSettings, *, redelivered: bool = False) -> None:
+    async def work() -> None:
+        writer = ElasticsearchWriter(settings, sleep=lambda _: None)
+        try:
+            await writer.append([entry(0)], redelivered=redelivered)
+        finally:
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def look_up(settings: ElasticsearchSettings) -> None:
+    append(settings, redelivered=True)
+
+
+def search(settings: ElasticsearchSettings) -> None:
+    with closing(ElasticsearchReader(settings)) as reader:
+        reader.search(Query())
+
+
+def tell_segments(settings: ElasticsearchSettings) -> None:
+    with closing(ElasticsearchReader(settings)) as reader:
+        reader.segments()
+
+
+def set_up(settings: ElasticsearchSettings) -> None:
+    with closing(Connection(settings)) as connection:
+        list(Setup(connection).run(settings, (), ()))
+
+
+@pytest.mark.parametrize("garbage", [NOT_UTF_8, DEEP], ids=["not UTF-8", "deep"])
+@pytest.mark.parametrize(
+    ("ask", "at"),
+    [
+        (append, "/_bulk"),
+        (look_up, "/logs-audit.web-*"),
+        (look_up, "/_mget"),
+        (search, "/_search"),
+        (tell_segments, "/_search"),
+        (set_up, "/"),
+    ],
+)
+def test_an_answer_that_cannot_be_decoded_is_none(
+    settings: ElasticsearchSettings, ask: Callable[[ElasticsearchSettings], None], at: str, garbage: bytes
+) -> None:
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        return 200, garbage if asked.path.endswith(at) else STREAMS
+
+    with answering(answer) as url, pytest.raises((Unavailable, SetupError)):
+        ask(settings.model_copy(update={"urls": (url,)}))

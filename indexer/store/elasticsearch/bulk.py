@@ -115,7 +115,7 @@ def judge(body: bytes, count: int) -> Judged:
     """The outcome of each of ``count`` entries.
 
     Raises:
-        DecodeError: the answer is not one to that many entries.
+        DecodeError: the answer is not one to that many entries; or another of ``connection.NO_ANSWER``.
     """
     if body == _ALL_CREATED % b",".join([_IS_CREATED] * count):  # as nearly all are
         return Judged([Verdict.CREATED] * count)

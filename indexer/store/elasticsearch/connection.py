@@ -27,6 +27,8 @@ from indexer.store.contract import Unavailable
 JSON: Final = "application/vnd.elasticsearch+json; compatible-with=9"
 NDJSON: Final = "application/vnd.elasticsearch+x-ndjson; compatible-with=9"
 SETUP_HINT: Final = "Run `auditship setup` with an administrator's credentials."
+NO_ANSWER: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises where there is no answer: no JSON, or JSON of another shape; not UTF-8; nested too deep."""
 _SHOWN_MAX: Final = 500
 
 logging.getLogger("elastic_transport").setLevel(logging.WARNING)  # it would tell of every request
@@ -218,7 +220,7 @@ def error_of(body: bytes) -> Reason | str:
     """The error in a body; as text where it is not in the form that the cluster gives a request's, or the body's beginning."""
     try:
         return decode(body, type=_Error).error
-    except DecodeError:
+    except NO_ANSWER:
         return body.decode("utf-8", "replace")
 
 

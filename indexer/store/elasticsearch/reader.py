@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from msgspec import DecodeError, Raw, Struct, field
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder, encode
 
 from auditship import clock
@@ -42,12 +42,14 @@ from indexer.store.elasticsearch.arrivals import (
     slices,
     spans_to_read,
 )
-from indexer.store.elasticsearch.connection import Answer, connect
+from indexer.store.elasticsearch.connection import NO_ANSWER, Answer, connect
 from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
 from indexer.store.elasticsearch.segments import BACKING_INDEX, segments
 from indexer.store.elasticsearch.sightings import SightingsAnswer, answer_decoder, sightings_of, sightings_question
 from indexer.store.fields import check_counted
 
+WINDOW: Final = 10_000
+"""Hits that Elasticsearch gives at once (``index.max_result_window``), so a page has no more."""
 SCAN_PAGE_BYTES: Final = 4 << 20
 SCAN_PAGE_HITS_MIN: Final = 20
 SCAN_PAGE_HITS_MAX: Final = 2000
@@ -115,8 +117,16 @@ class _FacetsAnswer(Struct):
     aggregations: dict[str, _Terms] = field(default_factory=dict)
 
 
+class _Total(Struct):
+    value: int
+
+
+class _Totals(Struct):
+    total: _Total
+
+
 class _Count(Struct):
-    count: int
+    hits: _Totals
 
 
 class _Pit(Struct):
@@ -143,17 +153,23 @@ class ElasticsearchReader:
             QueryError: the query cannot be understood.
             Unavailable: the cluster cannot answer now.
         """
-        body = {"query": question(query), "sort": order("desc"), "size": limit + 1, "track_total_hits": False}
+        limit = min(limit, WINDOW)
+        size = min(limit + 1, WINDOW)
+        body = {"query": question(query), "sort": order("desc"), "size": size, "track_total_hits": False}
         if cursor is not None:
             body["search_after"] = place(cursor)
         hits = self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits
         more = len(hits) > limit
+        if len(hits) == limit == WINDOW:
+            body |= {"size": 1, "search_after": hits[-1].sort}
+            more = bool(self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits)
         return Page([_hit(each) for each in hits[:limit]], cursor_of(hits[limit - 1].sort) if more else None)
 
     def count(self, query: Query) -> int:
         """How many documents the query finds."""
-        found: _Count = self._ask(_count, f"/{target(query)}/_count", {"query": question(query)}, _ANYWHERE)
-        return found.count
+        body = {"query": question(query), "size": 0, "track_total_hits": True}
+        found: _Count = self._ask(_count, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE)
+        return found.hits.total.value
 
     def histogram(self, query: Query, *, interval_ms: int) -> list[Bucket]:
         """Events over time by severity; empty buckets are left out."""
@@ -278,7 +294,7 @@ class ElasticsearchReader:
             if not answer.ok:
                 raise Unavailable(f"Elasticsearch at {self._connection.where}: {answer.status} {answer.reason()}")
             return decoder.decode(answer.body)
-        except DecodeError as error:
+        except NO_ANSWER as error:
             raise Unavailable(f"{self._connection.where} gave no answer to a search: {error}") from None
 
 

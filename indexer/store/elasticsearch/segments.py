@@ -14,7 +14,7 @@ from msgspec import DecodeError, Struct, field
 from msgspec.json import Decoder, encode
 
 from indexer.store.contract import Segment, Unavailable
-from indexer.store.elasticsearch.connection import Connection
+from indexer.store.elasticsearch.connection import NO_ANSWER, Connection
 
 PAGE: Final = 10_000
 """Pairs of an index and an organisation in one answer; Elasticsearch gives 65,536 at most."""
@@ -40,16 +40,22 @@ class _Held(Struct):
 
 
 class _Page(Struct):
-    buckets: list[_Held] = field(default_factory=list)
+    buckets: list[_Held]
     after_key: _Pair | None = None
 
 
 class _Aggregations(Struct):
-    held: _Page = field(default_factory=_Page)
+    held: _Page
+
+
+class _Shards(Struct):
+    total: int
 
 
 class _Answer(Struct):
-    aggregations: _Aggregations = field(default_factory=_Aggregations)
+    shards: _Shards = field(name="_shards")
+    aggregations: _Aggregations | None = None
+    """None where there is no index."""
 
 
 _answer = Decoder(_Answer)
@@ -85,6 +91,9 @@ def _page(connection: Connection, after: _Pair | None) -> _Page:
     if not answer.ok:
         raise Unavailable(f"Elasticsearch at {connection.where}: {answer.status} {answer.reason()}")
     try:
-        return _answer.decode(answer.body).aggregations.held
-    except DecodeError as error:
+        found = _answer.decode(answer.body)
+        if found.aggregations is None and found.shards.total:
+            raise DecodeError("nothing is said of any index")
+        return found.aggregations.held if found.aggregations else _Page([])
+    except NO_ANSWER as error:
         raise Unavailable(f"{connection.where} did not say whose documents it holds: {error}") from None

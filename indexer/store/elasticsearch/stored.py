@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from msgspec import DecodeError, Struct, field
+from msgspec import Struct, field
 from msgspec.json import Decoder, encode
 
 from indexer.document import Entry
 from indexer.store.contract import Unavailable
 from indexer.store.elasticsearch.bulk import data_stream
-from indexer.store.elasticsearch.connection import SETUP_HINT, Connection
+from indexer.store.elasticsearch.connection import NO_ANSWER, SETUP_HINT, Connection
 
 IDS_MAX: Final = 5000
 """Ids in one look-up."""
@@ -88,7 +88,7 @@ class Stored:
         answer = self._connection.call("POST", f"/{index}/_mget", encode({"ids": ids}), params=params)
         try:
             docs = _docs.decode(answer.body).docs
-        except DecodeError:
+        except NO_ANSWER:
             docs = []
         failed = next((doc.error.type for doc in docs if doc.error), "")
         if failed == "index_not_found_exception":
@@ -119,7 +119,7 @@ class Stored:
             return []
         try:
             return _streams.decode(answer.body if answer.ok else b"").data_streams
-        except DecodeError as error:
+        except NO_ANSWER as error:
             what = f"{answer.status} {answer.reason()[:200]} ({error})"
             raise Unavailable(f"{self._connection.where} did not say which data streams {pattern} are: {what}") from None
 

@@ -36,13 +36,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
-from msgspec import DecodeError
-
 from indexer.document import Entry
 from indexer.settings import ElasticsearchSettings
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.elasticsearch.bulk import FILTER, Again, Judged, Outcome, batches, encode, judge
-from indexer.store.elasticsearch.connection import NDJSON, SETUP_HINT, Answer, connect, error_of
+from indexer.store.elasticsearch.connection import NDJSON, NO_ANSWER, SETUP_HINT, Answer, connect, error_of
 from indexer.store.elasticsearch.stored import Stored
 from indexer.store.elasticsearch.window import Window
 
@@ -268,7 +266,7 @@ class ElasticsearchWriter:
             return Judged(halves[0].outcomes + halves[1].outcomes, again=halves[0].again | halves[1].again)
         try:
             judged = judge(answer.body if answer.ok else b"", len(entries))
-        except DecodeError as error:
+        except NO_ANSWER as error:
             what = f"{answer.status} {answer.reason()[:200]} ({error})"
             raise Unavailable(f"{self._connection.where} gave no answer to a bulk request: {what}") from None
         if judged.quarantined:
