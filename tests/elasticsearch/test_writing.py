@@ -15,8 +15,10 @@ from indexer.document import Entry
 from indexer.settings import MIB, ElasticsearchSettings
 from indexer.store.contract import Hit, Query, Refused, Unavailable, Verdict
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
+from indexer.store.elasticsearch import stored as stored_module
 from indexer.store.elasticsearch.bulk import encode
-from indexer.store.elasticsearch.connection import NDJSON, connect
+from indexer.store.elasticsearch.connection import NDJSON, Answer, connect
+from indexer.store.elasticsearch.stored import Stored
 from indexer.store.elasticsearch.writer import BULK
 
 CREATED, DUPLICATE = Verdict.CREATED, Verdict.DUPLICATE
@@ -148,6 +150,37 @@ def test_redelivered_across_rollovers_makes_one_document(
     again = append(elasticsearch_settings, more, redelivered=True)
     assert again == [DUPLICATE] * 30 + [CREATED, CREATED, DUPLICATE]
     assert sorted(hit.id for hit in stored(elasticsearch_server, elasticsearch_settings)) == sorted({each.id for each in more})
+
+
+def test_ids_are_looked_up_in_many_indices_at_once_and_until_they_are_found(
+    elasticsearch_server: Server, elasticsearch_settings: ElasticsearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_module, "PAIRS_MAX", 5)
+    for first in (0, 2, 4):
+        append(elasticsearch_settings, [entry(first), entry(first + 1)])
+        elasticsearch_server.request("POST", f"/{STREAM}/_rollover")
+    with closing(connect(elasticsearch_settings, "reader")) as connection:
+        asked = []
+        call = connection.call
+
+        def heard(method: str, path: str, body: bytes | None = None, **more: object) -> Answer:
+            if path == "/_mget":
+                assert body is not None
+                asked.append([each["_id"] for each in json.loads(body)["docs"]])
+            return call(method, path, body, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(connection, "call", heard)
+        stored = Stored(connection)
+        names = [entry(n).id for n in (0, 3, 5, 9)]
+        assert stored.among(entry(n) for n in (0, 3, 5, 9)) == set(names[:3])
+        # indices, the newest first: an empty one, then 5, 3 and 0
+        assert asked == [[*names, names[0]], [names[1], names[2], names[3], names[0], names[1]], [names[3], names[0], names[3]]]
+        first = elasticsearch_server.get(f"/_data_stream/{STREAM}")["data_streams"][0]["indices"][0]["index_name"]
+        missing = first.replace("000001", "999999")
+        assert stored._found([(missing, names[0]), (first, names[0]), (missing, names[1])]) == {names[0]}
+        elasticsearch_server.request("POST", f"/{first}/_close")
+        with pytest.raises(Unavailable, match="index_closed_exception"):
+            stored._found([(missing, names[0]), (first, names[0])])
 
 
 def test_redelivered_while_indices_are_rolled_over_makes_one_document(

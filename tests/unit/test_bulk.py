@@ -59,7 +59,7 @@ class Script:
 
     def lookup(self, body: bytes) -> tuple[int, bytes]:
         self.lookups += 1
-        ids = json.loads(body)["ids"]
+        ids = [each["_id"] for each in json.loads(body)["docs"]]
         return 200, json.dumps({"docs": [{"_id": each, "found": each in self.stored} for each in ids]}).encode()
 
 

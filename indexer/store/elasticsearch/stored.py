@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import islice, product
 from typing import Final
 
 from msgspec import Struct, field
@@ -15,8 +16,8 @@ from indexer.store.contract import Unavailable
 from indexer.store.elasticsearch.bulk import data_stream
 from indexer.store.elasticsearch.connection import NO_ANSWER, SETUP_HINT, Connection
 
-IDS_MAX: Final = 5000
-"""Ids in one look-up."""
+PAIRS_MAX: Final = 5000
+"""Pairs of an index and an id in one look-up."""
 
 
 class _Index(Struct):
@@ -71,11 +72,11 @@ class Stored:
         return {each for stream, wanted in ids.items() for each in self._among(stream, wanted)}
 
     def _among(self, stream: str, ids: list[str]) -> set[str]:
+        """Index by index, the newest first, and each id until it is found."""
         found: set[str] = set()
-        for index in self._backing_indices(stream):
-            left = [each for each in ids if each not in found]
-            for at in range(0, len(left), IDS_MAX):
-                found |= self._in_index(index, left[at : at + IDS_MAX])
+        pairs = product(self._backing_indices(stream), ids)
+        while asked := list(islice((pair for pair in pairs if pair[1] not in found), PAIRS_MAX)):
+            found |= self._found(asked)
         return found
 
     def _backing_indices(self, stream: str) -> list[str]:
@@ -83,18 +84,20 @@ class Stored:
         streams = self._ask(stream, "data_streams.name,data_streams.indices.index_name")
         return [index.index_name for each in streams for index in reversed(each.indices)]
 
-    def _in_index(self, index: str, ids: list[str]) -> set[str]:
+    def _found(self, pairs: list[tuple[str, str]]) -> set[str]:
+        """Which ids are held, of pairs of a backing index and an id."""
+        body = encode({"docs": [{"_index": index, "_id": each} for index, each in pairs]})
         params = {"_source": "false", "filter_path": "docs._id,docs.found,docs.error.type"}
-        answer = self._connection.call("POST", f"/{index}/_mget", encode({"ids": ids}), params=params)
+        answer = self._connection.call("POST", "/_mget", body, params=params)
         try:
             docs = _docs.decode(answer.body).docs
         except NO_ANSWER:
             docs = []
-        failed = next((doc.error.type for doc in docs if doc.error), "")
-        if failed == "index_not_found_exception":
-            return set()  # deleted by its lifecycle policy a moment ago
-        if failed or [doc.id for doc in docs] != ids:
-            raise Unavailable(f"{self._connection.where} did not say which documents {index} holds: {failed or answer.status}")
+        # an index that is not there was deleted by its lifecycle policy a moment ago
+        failed = next((doc.error.type for doc in docs if doc.error and doc.error.type != "index_not_found_exception"), "")
+        if failed or [doc.id for doc in docs] != [each for _, each in pairs]:
+            where = f"{pairs[0][0]} to {pairs[-1][0]}"
+            raise Unavailable(f"{self._connection.where} did not say which documents {where} hold: {failed or answer.status}")
         return {doc.id for doc in docs if doc.found}
 
     def check_set_up(self, retention: str) -> None:
