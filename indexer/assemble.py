@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,8 @@ _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 CONFIG_VARIABLE: Final = "AUDITSHIP_CONFIG_FILE"
 """Tells worker processes which file to read: each starts afresh and shares nothing with the one that started it."""
+
+_log = logging.getLogger("auditship.indexer")
 
 
 def builder_of(settings: EnrichmentSettings, places: Places, *, retention: str) -> Builder:
@@ -103,7 +106,10 @@ def reread(places: Places, builder: Builder) -> list[str]:
 
 def expire(expirer: Expirer, reader: Reader, policies: Policies) -> list[str]:
     """Deletes what is past its time, but for legal holds; says what."""
-    return expirer.expire(now_ms(), exceptions=exceptions(reader.segments(), policies))
+    segments = reader.segments()
+    if policies.has_holds and (unread := [segment.name for segment in segments if segment.organizations is None]):
+        _log.warning("kept until it can be read whether they hold documents under a legal hold: %s", ", ".join(unread))
+    return expirer.expire(now_ms(), exceptions=exceptions(segments, policies))
 
 
 def create() -> Starlette:

@@ -2,7 +2,8 @@
 
 A segment (a backing index, a day's file) that holds a document of an organisation under a legal hold is kept until the hold is
 lifted, all of it: documents are never taken out one by one. One of the class :data:`~indexer.organizations.HOLD` in which
-nobody is under a hold any more is kept as long as the longest of its organisations' policies says.
+nobody is under a hold any more is kept as long as the longest of its organisations' policies says. Whose documents a segment
+holds cannot always be read: while anybody is under a hold, such a one is kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ def exceptions(segments: Iterable[Segment], policies: Policies) -> dict[str, int
     """Segments for which not their class but this many days hold; none: they are kept."""
     found: dict[str, int | None] = {}
     for segment in segments:
+        if segment.organizations is None:
+            if policies.has_holds:
+                found[segment.name] = None
+            continue
         each = [policies.policy(name) for name in segment.organizations]
         if any(policy.legal_hold for policy in each):
             found[segment.name] = None

@@ -28,7 +28,7 @@ def retention(config: Path | None, organization: str, as_json: bool) -> None:
     auditship retention --explain org-7 --config indexer.toml
 
     A document keeps the class that it was written with. A legal hold keeps every segment (a backing index, a day's file) that
-    holds a document of the organisation, whatever its class.
+    holds a document of the organisation, whatever its class; and, while there is any, every segment that cannot be read.
     """
     settings = load(IndexerSettings, config)
     policies = Policies.load(settings.enrichment.organizations, settings.store.retention)
@@ -48,6 +48,9 @@ def retention(config: Path | None, organization: str, as_json: bool) -> None:
         click.echo(f"stored: {each['documents']:,} documents in the class {each['class']}{held}")
     if not found["stored"]:
         click.echo("stored: none")
+    if found["unread_segments"]:
+        kept = "; they are kept, for there are legal holds" if policies.has_holds else ""
+        click.echo(f"whose documents they hold cannot be read of {found['unread_segments']} segments{kept}")
 
 
 def explained(organization: str, policies: Policies, segments: list[Segment]) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def explained(organization: str, policies: Policies, segments: list[Segment]) ->
     holding: Counter[str] = Counter()
     held: Counter[str] = Counter()
     for segment in segments:
-        if count := segment.organizations.get(organization.lower()):
+        if count := (segment.organizations or {}).get(organization.lower()):
             documents[segment.retention] += count
             holding[segment.retention] += 1
             held[segment.retention] += segment.name in kept and kept[segment.name] is None
@@ -72,4 +75,5 @@ def explained(organization: str, policies: Policies, segments: list[Segment]) ->
             {"class": name, "documents": count, "segments": holding[name], "kept_segments": held[name]}
             for name, count in sorted(documents.items())
         ],
+        "unread_segments": sum(segment.organizations is None for segment in segments),
     }

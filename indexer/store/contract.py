@@ -165,11 +165,14 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A backing index, or a day's file: its class, and how many documents of which organisation (in lower case) it holds."""
+    """A backing index, or a day's file: its class, and how many documents of which organisation (in lower case) it holds.
+
+    ``organizations`` is None where that cannot be read now.
+    """
 
     name: str
     retention: str
-    organizations: Mapping[str, int]
+    organizations: Mapping[str, int] | None
 
 
 Person = tuple[str, str]

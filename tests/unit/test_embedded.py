@@ -17,7 +17,9 @@ import pytest
 from sample_entries import START_MS, entry, entry_id
 
 from auditship.errors import ConfigurationError
+from indexer.assemble import expire
 from indexer.document import Entry
+from indexer.organizations import Policies, Policy
 from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedExpirer, EmbeddedReader, EmbeddedWriter
 from indexer.store.embedded.segment import open_to_read, open_to_write
@@ -98,6 +100,22 @@ def test_a_held_segment_is_kept_and_a_reader_reads_on(tmp_path: Path) -> None:
     assert expirer.expire(NOON_MS + 99 * DAY_MS) == ["2026-11-23.30d.sqlite"]
     assert len(list(scan)) == 99
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segment_that_cannot_be_read_is_kept_while_anybody_is_under_a_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(tmp_path, [entry(0, organization={"id": "org-0"})], now_ms=0)
+    (tmp_path / "1970-01-01.365d.sqlite").touch()  # nothing is in it yet
+    path = tmp_path / "1970-01-01.30d.sqlite"
+    held, nobody = Policies((Policy(id="org-0", legal_hold=True),), "30d"), Policies((), "30d")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    assert [segment.organizations for segment in reader(tmp_path).segments()] == [None, {}]
+    assert expire(EmbeddedExpirer(tmp_path), reader(tmp_path), held) == ["1970-01-01.365d.sqlite"]
+    assert "kept until it can be read" in caplog.text
+    assert path.name in caplog.records[-1].getMessage()
+    assert expire(EmbeddedExpirer(tmp_path), reader(tmp_path), nobody) == [path.name]
 
 
 def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:

@@ -84,12 +84,15 @@ def test_a_segment_is_kept_while_anybody_in_it_is_under_a_hold(tmp_path: Path) -
         Segment("three", HOLD, {"acme-2": 7}),
         Segment("four", HOLD, {"bank": 3, "other": 1}),
         Segment("five", HOLD, {"other": 1}),
+        Segment("six", "30d", None),
     ]
-    assert exceptions(segments, held(tmp_path)) == {"one": None, "three": None, "four": 365, "five": 30}
+    assert exceptions(segments, held(tmp_path)) == {"one": None, "three": None, "four": 365, "five": 30, "six": None}
+    assert exceptions(segments[-1:], Policies.load(None, "30d")) == {}, "nobody is under a hold"
 
 
 def test_it_is_explained_to_whoever_asks(tmp_path: Path) -> None:
     segments = [Segment("one", "30d", {"acme-1": 4}), Segment("two", HOLD, {"acme-1": 2}), Segment("three", "30d", {"x": 1})]
+    segments.append(Segment("four", "30d", None))
     assert explained("Acme-1", held(tmp_path), segments) == {
         "organization": "Acme-1",
         "policy": "Acme-*",
@@ -100,6 +103,7 @@ def test_it_is_explained_to_whoever_asks(tmp_path: Path) -> None:
             {"class": "30d", "documents": 4, "segments": 1, "kept_segments": 1},
             {"class": HOLD, "documents": 2, "segments": 1, "kept_segments": 1},
         ],
+        "unread_segments": 1,
     }
 
 

@@ -139,10 +139,7 @@ class EmbeddedReader:
 
     def segments(self) -> list[Segment]:
         """The files, with whose documents they hold; by name."""
-        sql = "SELECT organization, count(*) FROM document WHERE organization IS NOT NULL GROUP BY organization"
-        return [
-            Segment(name.path.name, name.retention, dict(_select(name, sql, (), None))) for name in segments(self._directory)
-        ]
+        return [Segment(name.path.name, name.retention, _holders(name)) for name in segments(self._directory)]
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -238,6 +235,21 @@ def _select(
 
 def _one(name: SegmentName, sql: str) -> tuple[Any, ...] | None:
     return next(_select(name, sql, (), None), None)
+
+
+def _holders(name: SegmentName) -> dict[str, int] | None:
+    """How many documents of which organisation a segment holds; None where it cannot be read to its end, which is told."""
+    sql = "SELECT organization, count(*) FROM document WHERE organization IS NOT NULL GROUP BY organization"
+    try:
+        with closing(open_to_read(name.path)) as connection:
+            return dict(connection.execute(sql))
+    except Unmade:
+        return {}
+    except (sqlite3.Error, ConfigurationError) as error:
+        if not name.path.exists():
+            return {}
+        _log.error("%s: whose documents it holds cannot be read: %s", name.path, error)
+        return None
 
 
 def _rank(kind: str | None, pair: tuple[str, int]) -> tuple[int, int, str]:
