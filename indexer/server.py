@@ -134,8 +134,8 @@ def answering(indexer: Indexer, handler: Handler) -> Handler:
         except Refusal as refusal:
             return _refused(refusal.status, refusal.reason, refusal.retry_after_s)
         except Unavailable as error:
-            _log.warning("not taken: %s", error.what)
-            return _refused(429 if error.overloaded else 503, error.what, error.retry_after_s)
+            _log.warning("not taken: %s", error)
+            return _refused(429 if error.overloaded else 503, str(error), error.retry_after_s)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
 

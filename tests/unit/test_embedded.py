@@ -142,6 +142,28 @@ def test_a_segment_that_is_being_made_holds_nothing_and_alarms_nobody(tmp_path: 
     assert "not a segment of version" in caplog.text
 
 
+def test_a_file_that_was_never_made_holds_up_nothing_and_goes_after_its_day(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    (tmp_path / "2026-11-24.30d.sqlite").touch()
+    with closing(sqlite3.connect(tmp_path / "2026-11-24.365d.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # as far as a disk that is full then lets a writer come
+    later_ms = NOON_MS + 3 * DAY_MS
+    verdicts = append(tmp_path, [entry(1), entry(2)], now_ms=later_ms, redelivered=True)
+    assert verdicts == [Verdict.DUPLICATE, Verdict.CREATED]
+    expirer = EmbeddedExpirer(tmp_path)
+    assert expirer.expire(NOON_MS + 2 * DAY_MS) == [], "its writer may be about to make it"
+    assert expirer.expire(later_ms) == ["2026-11-24.30d.sqlite", "2026-11-24.365d.sqlite"]
+    assert names(tmp_path) == ["2026-11-23.30d.sqlite", "2026-11-26.30d.sqlite"]
+
+
+def test_a_damaged_segment_of_the_past_is_named_to_who_cannot_store_for_it(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    (tmp_path / "2026-11-23.30d.sqlite").write_bytes(b"not a database" * 1000)
+    with pytest.raises(Unavailable, match=r"2026-11-23\.30d\.sqlite") as error:
+        append(tmp_path, [entry(2)], now_ms=NOON_MS + DAY_MS, redelivered=True)
+    assert "move it away" in error.value.hint
+
+
 def test_a_damaged_segment_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     append(tmp_path, [entry(n) for n in range(10)])
     append(tmp_path, [entry(n) for n in range(10, 20)], now_ms=NOON_MS + DAY_MS)

@@ -6,6 +6,7 @@ import asyncio
 import html
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from msgspec.json import decode
 from sample_entries import beyond, entry
@@ -18,8 +19,9 @@ from indexer.access import Access, token_hash
 from indexer.document import Entry
 from indexer.record import Maker
 from indexer.recorder import Recorder
+from indexer.server import answering
 from indexer.settings import IndexerSettings, ReaderEntry
-from indexer.store.contract import Query
+from indexer.store.contract import Query, Unavailable
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 TOKENS = {"all": "", "limited": "org-1"}
@@ -146,3 +148,15 @@ def test_a_query_that_cannot_be_understood_is_told_on_the_page(tmp_path: Path) -
         page = shown(tmp_path, query)
         assert "<tr><td>" not in page
         assert re.search(r'(?s)<p role="status">\w.*</p>', page), query
+
+
+def test_who_cannot_be_answered_now_is_told_what_helps() -> None:
+    async def handler(request: Request) -> Response:
+        raise Unavailable(f"no room for {request.url.path}", "Make some.")
+
+    answer = answering(SimpleNamespace(access=Access(IndexerSettings())), handler)  # type: ignore[arg-type]
+    request = Request(
+        {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost")], "query_string": b""}
+    )
+    response = asyncio.run(answer(request))
+    assert (response.status_code, decode(response.body)) == (503, {"error": "no room for /x\nMake some."})

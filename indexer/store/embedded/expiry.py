@@ -1,7 +1,8 @@
 """Deletes whole segments when their time is over: nothing is rewritten, and the space is free at once.
 
 A segment holds one day's arrivals. It goes when the last moment of that day is older than the retention: with 30 days, 30 to 31
-days are kept. A reader that has it open reads on.
+days are kept. A reader that has it open reads on. A file in which nothing is yet, since its writer was killed or had no room while it
+made it, goes a day after its own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
-from indexer.store.embedded.segment import segments
+from indexer.store.embedded.segment import is_unmade, segments
+
+UNMADE_KEPT: Final = timedelta(days=1)
 
 
 class EmbeddedExpirer:
@@ -29,7 +33,8 @@ class EmbeddedExpirer:
         for segment in segments(self._directory):
             day_end = datetime(segment.day.year, segment.day.month, segment.day.day, tzinfo=UTC) + timedelta(days=1)
             days = (exceptions or {}).get(segment.path.name, int(segment.retention[:-1]))
-            if days is None or now < day_end + timedelta(days=days):
+            is_due = days is not None and now >= day_end + timedelta(days=days)
+            if not is_due and not (now >= day_end + UNMADE_KEPT and is_unmade(segment.path)):
                 continue
             try:
                 segment.path.unlink()

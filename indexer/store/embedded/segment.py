@@ -167,6 +167,17 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def is_unmade(path: Path) -> bool:
+    """Whether there is nothing in a file yet; False where that cannot be told."""
+    try:
+        open_to_read(path).close()
+    except Unmade:
+        return True
+    except (sqlite3.Error, ConfigurationError):
+        pass
+    return False
+
+
 def codec_of(connection: sqlite3.Connection) -> Codec:
     """What a segment's bodies are compressed with."""
     return Codec(connection.execute("SELECT dictionary FROM codec").fetchone()[0])

@@ -20,14 +20,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from auditship.errors import ConfigurationError
+from auditship.errors import AuditshipError, ConfigurationError
 from indexer.document import Entry
 from indexer.identity import packed_ids
 from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
 from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, rows_of
 from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
-from indexer.store.embedded.segment import SegmentName, codec_of, minute_of, open_to_read, open_to_write, segments
+from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, minute_of, open_to_read, open_to_write, segments
 
 GROUP_ENTRIES_MAX: Final = 20_000
 IDS_MAX: Final = 500
@@ -125,14 +125,11 @@ class EmbeddedWriter:
         """Stores a group of jobs, and tells each its verdicts."""
         try:
             verdicts = self._stored([(entry, job.redelivered) for job in group for entry in job.entries])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, AuditshipError) as error:
             self._forget()
-            problem = Unavailable(f"the store in {self._directory}: {error}", _hint(error), retry_after_s=RETRY_AFTER_S)
+            problem = error if isinstance(error, Unavailable) else _unavailable(self._directory, error)
             for job in group:
                 job.done(problem)
-        except (OSError, ConfigurationError) as error:
-            for job in group:
-                job.done(Unavailable(f"the store in {self._directory}: {error}", retry_after_s=RETRY_AFTER_S))
         else:
             at = 0
             for job in group:
@@ -191,11 +188,11 @@ class EmbeddedWriter:
             try:
                 with closing(open_to_read(name.path)) as connection:
                     found |= _held(connection, entries)
-            except FileNotFoundError:
+            except Unmade:
                 continue
-            except sqlite3.OperationalError:
+            except (sqlite3.Error, ConfigurationError) as error:
                 if name.path.exists():
-                    raise
+                    raise _unavailable(name.path, error) from None
         return found
 
 
@@ -260,8 +257,14 @@ def _held(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[str]:
     return found
 
 
-def _hint(error: sqlite3.Error) -> str:
-    text = str(error)
+def _unavailable(path: Path, error: Exception) -> Unavailable:
+    """What is told where a file, or the store, cannot be used."""
+    if isinstance(error, AuditshipError):
+        return Unavailable(error.what, error.hint, retry_after_s=RETRY_AFTER_S)
+    return Unavailable(f"the store in {path}: {error}", _hint(str(error)), retry_after_s=RETRY_AFTER_S)
+
+
+def _hint(text: str) -> str:
     if "full" in text:
         return "Make room on its disk; what could not be stored stays with the agents."
     if "malformed" in text or "not a database" in text:
