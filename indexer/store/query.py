@@ -223,9 +223,17 @@ def unescaped(text: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """A word with wildcards as a pattern over a whole value in lower case, or as it is where case counts."""
-    parts = re.findall(r"\\.|[*?]|[^\\*?]+|\\", text, flags=re.DOTALL)
-    return re.compile("".join(_WILDCARDS.get(part) or re.escape(unescaped(part)) for part in parts), re.DOTALL)
+    """A word with wildcards as a pattern over a whole value in lower case, or as it is where case counts.
 
-
-_WILDCARDS: Final = {"*": ".*", "?": "."}
+    What stands between two ``*`` is taken where it is met first, for good (an atomic group): that misses nothing, and no value
+    can make the search go back and forth, which it would with all of the program waiting.
+    """
+    pieces = [""]
+    for part in re.findall(r"\\.|[*?]|[^\\*?]+|\\", text, flags=re.DOTALL):
+        if part == "*":
+            pieces.append("")
+        else:
+            pieces[-1] += "." if part == "?" else re.escape(unescaped(part))
+    first, *others = pieces
+    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1] if piece)
+    return re.compile(f"{first}{middle}.*{others[-1]}" if others else first, re.DOTALL)

@@ -175,10 +175,13 @@ def test_a_damaged_segment_does_not_hide_the_others(tmp_path: Path, caplog: pyte
 
 
 def test_a_search_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    append(tmp_path, [entry(n) for n in range(3000)])
     slow = EmbeddedReader(tmp_path, lambda: NOON_MS, timeout_s=0.0)
-    with pytest.raises(QueryError, match="too long"):
+    append(tmp_path, [entry(n) for n in range(2)])
+    with pytest.raises(QueryError, match="too long"):  # between two documents
         slow.count(Query("user_agent.name:*hr?me* AND audit.extra.n:7*"))
+    append(tmp_path, [entry(n) for n in range(2, 3000)])
+    with pytest.raises(QueryError, match="too long"):  # while SQLite looks for the next one
+        slow.count(Query(severities=("critical",)))
 
 
 def test_a_store_that_cannot_be_written_is_unavailable_and_then_works_again(tmp_path: Path) -> None:

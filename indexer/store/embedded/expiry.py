@@ -1,8 +1,8 @@
 """Deletes whole segments when their time is over: nothing is rewritten, and the space is free at once.
 
 A segment holds one day's arrivals. It goes when the last moment of that day is older than the retention: with 30 days, 30 to 31
-days are kept. A reader that has it open reads on. A file in which nothing is yet, since its writer was killed or had no room while it
-made it, goes a day after its own.
+days are kept. A reader that has it open reads on. A file in which nothing is yet, since its writer was killed or had no
+room, goes a day after its own.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Final
 from auditship.clock import EPOCH
 from indexer.store.contract import QueryError
 from indexer.store.embedded.remembered import is_worth_it, remembered
-from indexer.store.fields import ALL_TEXT, getter, is_folded, limit_of, type_of, under
+from indexer.store.fields import ALL_TEXT, VALUE_MAX, getter, is_folded, limit_of, type_of, under
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
 Predicate = Callable[[Any], bool]
@@ -150,7 +150,7 @@ def _text(node: Term | Range) -> Predicate:
         return lambda value: any(within(word) for word in words(str(value)))
     if node.pattern is not None:
         matches = re.compile(node.pattern.pattern.lower(), re.DOTALL).fullmatch
-        return lambda value: any(matches(word) for word in words(str(value)))
+        return lambda value: any(len(word) <= VALUE_MAX and matches(word) for word in words(str(value)))
     wanted = words(node.value)
     if not wanted:
         return _never

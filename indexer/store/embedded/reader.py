@@ -219,18 +219,22 @@ def _select(
             else:
                 expand = codec_of(connection).expand
                 for row in rows:
+                    if deadline is not None and time.monotonic() > deadline:
+                        raise _too_long()
                     yield *row[:bodies_at], expand(row[bodies_at]), *row[bodies_at + 1 :]
     except Unmade:
         return
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
-            raise QueryError(
-                "the search takes too long", "Narrow it: a shorter time, an organisation, a whole value."
-            ) from None
+            raise _too_long() from None
         if name.path.exists():
             _log.error("%s: cannot be searched: %s", name.path, error)
     except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
         _log.error("%s: cannot be searched: %s", name.path, error)
+
+
+def _too_long() -> QueryError:
+    return QueryError("the search takes too long", "Narrow it: a shorter time, an organisation, a whole value.")
 
 
 def _one(name: SegmentName, sql: str) -> tuple[Any, ...] | None:
