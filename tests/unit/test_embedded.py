@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from indexer.document import Entry
 from indexer.organizations import Policies, Policy
 from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedExpirer, EmbeddedReader, EmbeddedWriter
+from indexer.store.embedded.predicate import predicate
 from indexer.store.embedded.segment import open_to_read, open_to_write
+from indexer.store.query import parse
 
 DAY_MS = 86_400_000
 NOON_MS = 1_795_435_200_000
@@ -223,6 +226,56 @@ def test_a_search_opens_only_the_files_that_its_page_needs(tmp_path: Path, monke
     page = reader(tmp_path).search(Query(), limit=10)
     assert len(page.hits) == 10
     assert len(searched) == 5 + 1, "each file's span of time, and one file's hits"
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_few_files_are_open_at_once_however_the_times_of_their_documents_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool
+) -> None:
+    monkeypatch.setattr("indexer.store.embedded.reader.OPEN_MAX", 2)
+    for day in range(6):
+        entries = [entry(100 * day + n, time_ms=START_MS + 7 * n + day % 3) for n in range(20)]
+        append(tmp_path, entries, now_ms=NOON_MS + day * DAY_MS)
+    hits, most = [], 0
+    store = reader(tmp_path)
+    for hit in store._hits(store._wanted(Query()), newest_first=newest_first):
+        hits.append(hit)
+        most = max(most, sum(os.path.realpath(each).endswith(".sqlite") for each in Path("/proc/self/fd").iterdir()))
+    assert len({hit.id for hit in hits}) == len(hits) == 120
+    order = [(hit.time_ms, hit.id) for hit in hits]
+    assert [each[0] for each in order] == sorted((each[0] for each in order), reverse=newest_first)
+    assert most <= 2
+
+
+@pytest.mark.parametrize(
+    "nested",
+    ["wrong AND (", "wrong AND (user.id:nobody OR (", "NOT (NOT (", "wrong AND NOT (user.id:nobody AND NOT ("],
+)
+def test_a_query_may_be_nested_deeper_than_sqlite_takes(tmp_path: Path, nested: str) -> None:
+    append(tmp_path, [entry(n) for n in range(8)])
+    for depth in range(1, 60, 4):
+        text = f"{nested * depth}organization.id:org-0{')' * nested.count('(') * depth}"
+        assert found(tmp_path, text) == meant(tmp_path, text), depth
+
+
+def found(directory: Path, text: str) -> list[str]:
+    return [hit.id for hit in reader(directory).search(Query(text), limit=100).hits]
+
+
+def meant(directory: Path, text: str) -> list[str]:
+    """What is found where nothing narrows the search."""
+    test = predicate(parse(text), NOON_MS)
+    return [hit.id for hit in reader(directory).search(Query(), limit=100).hits if test(orjson.loads(hit.body))]
+
+
+def test_what_cannot_be_searched_now_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    append(tmp_path, [entry(n) for n in range(10)])
+    (tmp_path / "2026-11-24.30d.sqlite").mkdir()  # SQLite can open it no more than with all descriptors in use
+    for ask in (reader(tmp_path).search, reader(tmp_path).count, lambda query: list(reader(tmp_path).scan(query))):
+        with pytest.raises(Unavailable, match=r"2026-11-24\.30d\.sqlite"):
+            ask(Query())
+    with pytest.raises(Unavailable, match=r"2026-11-24\.30d\.sqlite"):
+        reader(tmp_path).sightings([("org-1", "u-1")], since_ms=0, until_ms=NOON_MS, relays=(), timeout_s=9)
 
 
 def of_version_1(path: Path) -> None:

@@ -17,6 +17,8 @@ from indexer.store.embedded.segment import UNKNOWN_MINUTE
 from indexer.store.fields import ALL_TEXT, type_of
 from indexer.store.query import Bool, Exists, Node, Range, Term
 
+DEPTH_MAX: Final = 10
+"""How deep a condition may be: SQLite's parser has room for some two dozen."""
 _MINUTE_MS: Final = 60_000
 _COLUMNS: Final = {
     "audit.severity": "severity",
@@ -34,6 +36,8 @@ class Condition(NamedTuple):
     sql: str
     parameters: tuple[object, ...] = ()
     is_exact: bool = True
+    depth: int = 0
+    """Parentheses within each other."""
 
 
 ALL: Final = Condition("1")
@@ -103,16 +107,25 @@ def _bool(node: Bool, now_ms: int) -> Condition:
         parts.append(_either([condition(each, now_ms) for each in node.should]))
     for each in node.must_not:
         part = condition(each, now_ms)
-        parts.append(Condition(f"({part.sql}) IS NOT 1", part.parameters) if part.is_exact else ANY)
-    sql = " AND ".join(f"({part.sql})" for part in parts if part.sql != "1") or "1"
-    return Condition(sql, tuple(each for part in parts for each in part.parameters), all(part.is_exact for part in parts))
+        parts.append(Condition(f"({part.sql}) IS NOT 1", part.parameters, depth=part.depth + 1) if part.is_exact else ANY)
+    return _joined(" AND ", parts)
 
 
 def _either(parts: Sequence[Condition]) -> Condition:
     if any(part.sql == "1" for part in parts):
         return Condition("1", is_exact=any(part == ALL for part in parts))
-    sql = " OR ".join(f"({part.sql})" for part in parts)
-    return Condition(sql, tuple(each for part in parts for each in part.parameters), all(part.is_exact for part in parts))
+    return _joined(" OR ", parts)
+
+
+def _joined(joint: str, parts: Sequence[Condition]) -> Condition:
+    """Conditions as one; any, where that would be too deep."""
+    narrowing = [part for part in parts if part.sql != "1"]
+    depth = 1 + max((part.depth for part in narrowing), default=-1)
+    if depth > DEPTH_MAX:
+        return ANY
+    sql = joint.join(f"({part.sql})" for part in narrowing) or "1"
+    parameters = tuple(each for part in parts for each in part.parameters)
+    return Condition(sql, parameters, all(part.is_exact for part in parts), depth)
 
 
 def _term(node: Term, now_ms: int) -> Condition:

@@ -1,8 +1,9 @@
 """Finds documents in all segments, also while they are being written.
 
 Each segment gives its hits in order; they are merged, and a segment is opened only when its time has come, so that the newest
-page is found in the newest files whatever their number. A search that takes longer than it may is ended with a
-:class:`~indexer.store.contract.QueryError`; a damaged segment is logged, and the others are still searched.
+page is found in the newest files whatever their number; at most :data:`OPEN_MAX` are open at once. A search that takes longer
+than it may is ended with a :class:`~indexer.store.contract.QueryError`; a damaged segment is logged, and the others are still
+searched. What cannot be read for another reason is :class:`~indexer.store.contract.Unavailable`, never just left out.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.seen import Seen
-from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
+from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, is_interrupted, open_to_read, pass_over, segments
 from indexer.store.fields import check_counted, is_folded, type_of, values
 from indexer.store.query import Bool, parse
 
 QUERY_TIMEOUT_S: Final = 30.0
+OPEN_MAX: Final = 50
+"""Segments of which one search holds its place open, with three files each; it finds its place in others again."""
 _STEPS: Final = 10_000
 """SQLite's instructions between two looks at the clock."""
 _log = logging.getLogger("auditship.indexer")
@@ -72,6 +75,7 @@ class EmbeddedReader:
 
         Raises:
             QueryError: the query cannot be understood, or takes too long.
+            Unavailable: a segment cannot be read now.
         """
         after = None if cursor is None else _place(cursor)
         hits = []
@@ -159,22 +163,31 @@ class EmbeddedReader:
         """Hits of all segments in order; a segment is opened when the merge has come to its nearest time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         sign = -1 if newest_first else 1
-        waiting: list[tuple[tuple[int, ...], int, Any]] = []
-        for number, (name, low, high) in enumerate(self._spans()):
-            nearest = high if newest_first else low
-            heapq.heappush(waiting, ((sign * nearest,), number, name))
+        spans = list(self._spans())
+        waiting: list[tuple[tuple[int, ...], int, Hit | None]] = [
+            ((sign * (high if newest_first else low),), number, None) for number, (_, low, high) in enumerate(spans)
+        ]
+        heapq.heapify(waiting)
+        reached: dict[int, _Place] = {}
+        opened: dict[int, Iterator[tuple[_Place, Hit]]] = {}
         while waiting:
-            _, number, item = heapq.heappop(waiting)
-            if isinstance(item, SegmentName):
-                source = _segment_hits(item, wanted, newest_first=newest_first, after=after, deadline=deadline)
-            else:
-                hit, source = item
+            _, number, hit = heapq.heappop(waiting)
+            if hit is not None:
                 yield hit
-            if (following := next(source, None)) is not None:
-                place, hit = following
-                packed = place[1]
-                order = tuple(-byte for byte in packed) if newest_first else tuple(packed)
-                heapq.heappush(waiting, ((sign * place[0], *order), number, (hit, source)))
+            if number not in opened:
+                behind = reached.get(number, after)
+                opened[number] = _segment_hits(
+                    spans[number][0], wanted, newest_first=newest_first, after=behind, deadline=deadline
+                )
+            if (following := next(opened[number], None)) is None:
+                del opened[number]
+                continue
+            reached[number], hit = following
+            time_ms, packed = reached[number]
+            order = tuple(-byte for byte in packed) if newest_first else tuple(packed)
+            heapq.heappush(waiting, ((sign * time_ms, *order), number, hit))
+            if len(opened) > OPEN_MAX:  # whose next hit is the farthest will be asked last
+                del opened[max(each for each in waiting if each[1] in opened)[1]]
 
     def _spans(self) -> Iterator[tuple[SegmentName, int, int]]:
         """Segments that hold anything, with their first and last time."""
@@ -197,7 +210,7 @@ def _segment_hits(
     """A segment's hits in order."""
     where, parameters = wanted.where, wanted.parameters
     if after is not None:
-        where, parameters = f"{where} AND (time, id) < (?, ?)", (*parameters, *after)
+        where, parameters = f"{where} AND (time, id) {'<' if newest_first else '>'} (?, ?)", (*parameters, *after)
     direction = "DESC" if newest_first else "ASC"
     sql = f"SELECT time, id, dataset, body FROM document WHERE {where} ORDER BY time {direction}, id {direction}"
     for moment, identity, dataset, body in _select(name, sql, parameters, deadline, bodies_at=3):
@@ -222,15 +235,10 @@ def _select(
                     if deadline is not None and time.monotonic() > deadline:
                         raise _too_long()
                     yield *row[:bodies_at], expand(row[bodies_at]), *row[bodies_at + 1 :]
-    except Unmade:
-        return
-    except sqlite3.OperationalError as error:
-        if "interrupted" in str(error):
+    except (sqlite3.Error, ZstdError, ConfigurationError) as error:
+        if isinstance(error, sqlite3.Error) and is_interrupted(error):
             raise _too_long() from None
-        if name.path.exists():
-            _log.error("%s: cannot be searched: %s", name.path, error)
-    except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
-        _log.error("%s: cannot be searched: %s", name.path, error)
+        pass_over(name.path, error)
 
 
 def _too_long() -> QueryError:

@@ -7,7 +7,6 @@ answered from the documents. A damaged segment is logged, and the others are sti
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from auditship.block import RESERVED_GATEWAYS
 from auditship.errors import ConfigurationError
 from indexer.store.contract import Person, Position, Sightings, Unavailable
 from indexer.store.embedded.row import Row, folded
-from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
+from indexer.store.embedded.segment import SegmentName, codec_of, is_interrupted, open_to_read, pass_over, segments
 
 INSERT_SEEN: Final = """
     INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -44,7 +43,6 @@ _SCAN: Final = """
 _HAS_SEEN: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'seen'"
 _STEPS: Final = 10_000
 """SQLite's instructions between two looks at the clock."""
-_log = logging.getLogger("auditship.indexer")
 
 _Key = tuple[str, str]
 """A user's and an organisation's id, folded."""
@@ -132,7 +130,7 @@ class Seen:
         """Who was seen where.
 
         Raises:
-            Unavailable: it takes too long.
+            Unavailable: it takes too long, or a segment cannot be read now.
         """
         keys = {person: key for person in people if (key := _key(person))}
         asked = sorted(set(keys.values()))
@@ -150,16 +148,11 @@ class Seen:
                 rows = list(self._rows(connection, asked))
                 self._learn_places(connection, rows)
                 return rows
-        except Unmade:
-            return []
-        except sqlite3.OperationalError as error:
-            if "interrupted" in str(error):
+        except (sqlite3.Error, ZstdError, MsgspecError, ConfigurationError) as error:
+            if isinstance(error, sqlite3.Error) and is_interrupted(error):
                 raise Unavailable(f"the store in {self._directory}: looking up where people were takes too long") from None
-            if name.path.exists():
-                _log.error("%s: cannot be searched: %s", name.path, error)
-        except (sqlite3.DatabaseError, ZstdError, MsgspecError, ConfigurationError) as error:
-            _log.error("%s: cannot be searched: %s", name.path, error)
-        return []
+            pass_over(name.path, error)
+            return []
 
     def _rows(self, connection: sqlite3.Connection, asked: Sequence[_Key]) -> Iterator[SeenRow]:
         if keeps_sightings(connection):

@@ -15,6 +15,7 @@ another version raises :class:`~auditship.errors.ConfigurationError`.
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from auditship.errors import ConfigurationError
+from indexer.store.contract import QueryError, Unavailable
 from indexer.store.embedded.codec import Codec, shipped
 
 VERSION: Final = 2
@@ -33,6 +35,7 @@ APPLICATION_ID: Final = 0x41554454
 BUSY_TIMEOUT_S: Final = 5.0
 BUSY_PAUSE_S: Final = 0.01
 CACHE_KIB: Final = 16_384
+_log = logging.getLogger("auditship.indexer")
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.([1-9]\d{0,4}d)\.sqlite")
 
 ARRIVAL: Final = "CREATE TABLE arrival (minute INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL)"
@@ -165,6 +168,28 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def pass_over(path: Path, error: Exception) -> None:
+    """Returns where a segment is left out of an answer: nothing is in it any more, or yet; or, told, it is damaged or not ours.
+
+    Raises:
+        QueryError: what is asked is the cause.
+        Unavailable: it can only not be read now; an answer without it would be wrong.
+    """
+    if isinstance(error, Unmade) or not path.exists():
+        return
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.OperationalError) else None
+    if code is not None and code & 0xFF == sqlite3.SQLITE_ERROR:
+        raise QueryError(f"the query cannot be answered: {error}", "Ask for less at once.") from None
+    if code is not None:
+        raise Unavailable(f"{path}: cannot be searched now: {error}") from None
+    _log.error("%s: cannot be searched: %s", path, error)
+
+
+def is_interrupted(error: sqlite3.Error) -> bool:
+    """Whether a statement was ended by its deadline."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def is_unmade(path: Path) -> bool:
