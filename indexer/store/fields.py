@@ -155,11 +155,12 @@ def _extra(document: Any, key: str) -> Iterator[str]:
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _leaves(f"{prefix}.{name}" if prefix else name, each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(prefix, each)
-    elif value is not None:
-        yield prefix, ("true" if value else "false") if isinstance(value, bool) else str(value)
+    waiting = [(prefix, value)]
+    while waiting:  # not calls within calls: what could be stored may be nested as deep as Python lets those be
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}" if name else key, each) for key, each in reversed(value.items())]
+        elif isinstance(value, list):
+            waiting += [(name, each) for each in reversed(value)]
+        elif value is not None:
+            yield name, ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from sample_entries import START_MS, entry, entry_id
 
 from auditship.errors import ConfigurationError
@@ -194,6 +195,40 @@ def test_a_store_that_cannot_be_written_is_unavailable_and_then_works_again(tmp_
         with pytest.raises(Unavailable, match="locked"):
             append(tmp_path, [entry(2)])
     assert append(tmp_path, [entry(2)]) == [Verdict.CREATED]
+
+
+def test_an_entry_of_which_no_row_can_be_made_is_refused_and_those_beside_it_are_stored(tmp_path: Path) -> None:
+    body = entry(1).body
+    deep = replace(entry(1), body=body.replace(b'"n":1,', b'"n":%b1%b,' % (b"[" * 5000, b"]" * 5000)))
+    other = replace(entry(2), body=b'{"event":1}')
+    assert deep.body != body
+    verdicts = append(tmp_path, [entry(0), deep, other, entry(3)])
+    assert [type(verdict) for verdict in verdicts] == [Verdict, Refused, Refused, Verdict]
+    assert "RecursionError" in str(verdicts[1])
+    assert reader(tmp_path).count(Query()) == 2
+
+
+def test_an_error_that_nobody_expected_is_told_and_the_next_block_is_stored(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    path = tmp_path / names(tmp_path)[0]
+
+    def dictionary(data: bytes) -> bytes:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            (before,) = connection.execute("SELECT dictionary FROM codec").fetchone() or (b"",)
+            connection.execute("DELETE FROM codec")
+            connection.execute("INSERT INTO codec SELECT ? WHERE ? <> x''", (data, data))
+        return bytes(before)
+
+    async def work() -> None:
+        writer = EmbeddedWriter(tmp_path, lambda: NOON_MS)
+        with pytest.raises(Unavailable, match="TypeError"):
+            await writer.append([entry(2)], redelivered=False)
+        dictionary(before)
+        assert await writer.append([entry(2)], redelivered=True) == [Verdict.CREATED]
+        await writer.close()
+
+    before = dictionary(b"")
+    asyncio.run(work())
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 
+from indexer.store.fields import values
 from indexer.store.query import Term, parse
 
 
@@ -41,3 +42,12 @@ def test_wildcards_mean_what_they_say() -> None:
 def test_no_value_makes_a_pattern_go_back_and_forth() -> None:
     for wanted in ("*a" * 9 + "*z", "*a?" * 9 + "*z", "a*" * 9 + "?z", "*?" * 20 + "z*"):
         assert not found(wanted, "a" * 1000)  # the time limit of the tests is what a bad pattern would meet
+
+
+def test_values_are_found_however_deep_they_are() -> None:
+    deep: object = [1, {"c": True}, 2]
+    for _ in range(2000):
+        deep = [deep]
+    document = {"audit": {"extra": {"a": {"b": deep}, "d": None, "e": "x"}}}
+    assert list(values(document, "audit.extra")) == ["1", "true", "2", "x"]
+    assert list(values(document, "audit.extra.a.b")) == ["1", "2"]

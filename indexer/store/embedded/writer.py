@@ -4,13 +4,15 @@ One thread writes. What waits while a commit is being synced goes together into 
 no more syncs than one large one. Several processes may write to the same store: SQLite lets them take turns.
 
 An id is stored once within a segment, always; a redelivered document is also looked for in every other segment that may hold
-it. When a disk is full, or a file locked for too long, :class:`~indexer.store.contract.Unavailable` is raised; some of the
-entries may then be stored, and are found as duplicates when they come again, redelivered.
+it. When a disk is full, a file locked for too long, or anything else goes wrong, :class:`~indexer.store.contract.Unavailable`
+is raised; some of the entries may then be stored, and are found as duplicates when they come again, redelivered. Only an entry
+of which no row can be made is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from msgspec import MsgspecError
 
 from auditship.errors import AuditshipError, ConfigurationError
 from indexer.document import Entry
@@ -35,6 +39,10 @@ IDS_MAX: Final = 500
 RETRY_AFTER_S: Final = 2.0
 _EVENT_ID_MIN: Final = b"\0\0\0\0\0\1"
 """Ids below are those of rejected lines."""
+
+_UNFIT: Final = (MsgspecError, RecursionError, ValueError)
+"""What making a row of an entry fails with that is none: too deep, or not what a document looks like."""
+_log = logging.getLogger("auditship.indexer")
 
 _Verdicts = list[Verdict | Refused]
 
@@ -125,8 +133,10 @@ class EmbeddedWriter:
         """Stores a group of jobs, and tells each its verdicts."""
         try:
             verdicts = self._stored([(entry, job.redelivered) for job in group for entry in job.entries])
-        except (sqlite3.Error, OSError, AuditshipError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing may end the thread: every later block would wait for ever
             self._forget()
+            if not isinstance(error, sqlite3.Error | OSError | AuditshipError):
+                _log.exception("nothing could be stored in %s", self._directory)
             problem = error if isinstance(error, Unavailable) else _unavailable(self._directory, error)
             for job in group:
                 job.done(problem)
@@ -146,17 +156,34 @@ class EmbeddedWriter:
         known = self._elsewhere([entry for entry, redelivered in entries if redelivered], now_ms)
         for retention, places in by_retention.items():
             new = [at for at in places if not known or entries[at][0].id not in known]
-            connection, codec = self._today(SegmentName.of(self._directory, now_ms, retention))
+            name = SegmentName.of(self._directory, now_ms, retention)
+            try:
+                created = self._add(name, [entries[at][0] for at in new])
+            except _UNFIT:
+                refused = {at: why for at in new if (why := _refused(entries[at][0]))}
+                for at, why in refused.items():
+                    verdicts[at] = why
+                new = [at for at in new if at not in refused]
+                created = self._add(name, [entries[at][0] for at in new])
+            for at in created:
+                verdicts[new[at]] = Verdict.CREATED
+        return verdicts
+
+    def _add(self, name: SegmentName, entries: Sequence[Entry]) -> Iterable[int]:
+        """Adds entries to a segment in one transaction; returns the places of those that were new."""
+        try:
+            connection, codec = self._today(name)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for at in _insert(connection, [entries[at][0] for at in new], codec):
-                    verdicts[new[at]] = Verdict.CREATED
+                created = _insert(connection, entries, codec)
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-        return verdicts
+        except sqlite3.Error as error:
+            raise _unavailable(name.path, error) from None
+        return created
 
     def _today(self, name: SegmentName) -> _Segment:
         """A segment of today; yesterday's are let go."""
@@ -199,6 +226,15 @@ class EmbeddedWriter:
 def _settle(future: asyncio.Future[_Verdicts | Unavailable], result: _Verdicts | Unavailable) -> None:
     if not future.done():  # it is, where the request was cancelled meanwhile
         future.set_result(result)
+
+
+def _refused(entry: Entry) -> Refused | None:
+    """Why an entry can never be stored, if it is so."""
+    try:
+        rows_of(1, [entry], bytes)
+    except _UNFIT as error:
+        return Refused(f"{type(error).__name__}: {error}")
+    return None
 
 
 def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Codec) -> Iterable[int]:
@@ -261,6 +297,8 @@ def _unavailable(path: Path, error: Exception) -> Unavailable:
     """What is told where a file, or the store, cannot be used."""
     if isinstance(error, AuditshipError):
         return Unavailable(error.what, error.hint, retry_after_s=RETRY_AFTER_S)
+    if not isinstance(error, sqlite3.Error | OSError):
+        return Unavailable(f"the store in {path}: {type(error).__name__}: {error}", retry_after_s=RETRY_AFTER_S)
     return Unavailable(f"the store in {path}: {error}", _hint(str(error)), retry_after_s=RETRY_AFTER_S)
 
 
