@@ -86,11 +86,10 @@ def test_a_redelivered_document_of_another_retention_class_is_found_too(tmp_path
 def test_thirty_to_thirty_one_days_are_kept(tmp_path: Path) -> None:
     append(tmp_path, [entry(1), entry(2, retention="365d")])
     day_end_ms = NOON_MS + DAY_MS // 2
-    expirer = EmbeddedExpirer(tmp_path)
-    assert expirer.expire(day_end_ms + 30 * DAY_MS - 1) == []
-    assert expirer.expire(day_end_ms + 30 * DAY_MS) == ["2026-11-23.30d.sqlite"]
-    assert expirer.expire(day_end_ms + 365 * DAY_MS - 1) == []
-    assert expirer.expire(day_end_ms + 365 * DAY_MS) == ["2026-11-23.365d.sqlite"]
+    assert EmbeddedExpirer(tmp_path).expire(day_end_ms + 30 * DAY_MS - 1) == []
+    assert EmbeddedExpirer(tmp_path).expire(day_end_ms + 30 * DAY_MS) == ["2026-11-23.30d.sqlite"]
+    assert EmbeddedExpirer(tmp_path).expire(day_end_ms + 365 * DAY_MS - 1) == []
+    assert EmbeddedExpirer(tmp_path).expire(day_end_ms + 365 * DAY_MS) == ["2026-11-23.365d.sqlite"]
     assert list(tmp_path.iterdir()) == [], "nothing is left beside"
 
 
@@ -98,12 +97,29 @@ def test_a_held_segment_is_kept_and_a_reader_reads_on(tmp_path: Path) -> None:
     append(tmp_path, [entry(n) for n in range(100)])
     scan = reader(tmp_path).scan(Query())
     next(scan)
-    expirer = EmbeddedExpirer(tmp_path)
-    assert expirer.expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": None}) == []
-    assert expirer.expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": 200}) == []
-    assert expirer.expire(NOON_MS + 99 * DAY_MS) == ["2026-11-23.30d.sqlite"]
+    assert EmbeddedExpirer(tmp_path).expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": None}) == []
+    assert EmbeddedExpirer(tmp_path).expire(NOON_MS + 99 * DAY_MS, exceptions={"2026-11-23.30d.sqlite": 200}) == []
+    assert EmbeddedExpirer(tmp_path).expire(NOON_MS + 99 * DAY_MS) == ["2026-11-23.30d.sqlite"]
     assert len(list(scan)) == 99
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_is_ahead_for_a_moment_deletes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    append(tmp_path, [entry(1)])
+    up_s = 0.0
+    expirer = EmbeddedExpirer(tmp_path, lambda: up_s)
+    far_ms = NOON_MS + 40 * DAY_MS
+    assert expirer.expire(NOON_MS) == []
+    up_s += 3600
+    assert expirer.expire(far_ms) == []
+    assert "the clock was set ahead" in caplog.text
+    up_s += 3600
+    assert expirer.expire(NOON_MS + 7_200_000) == []
+    assert names(tmp_path) == ["2026-11-23.30d.sqlite"]
+    up_s += 40 * DAY_MS / 1000
+    assert expirer.expire(far_ms) == ["2026-11-23.30d.sqlite"], "time that has really passed"
+    append(tmp_path, [entry(1)])
+    assert [expirer.expire(far_ms + 40 * DAY_MS) for _ in range(2)] == [[], ["2026-11-23.30d.sqlite"]], "ahead for good"
 
 
 def test_a_segment_that_cannot_be_read_is_kept_while_anybody_is_under_a_hold(
@@ -154,9 +170,8 @@ def test_a_file_that_was_never_made_holds_up_nothing_and_goes_after_its_day(tmp_
     later_ms = NOON_MS + 3 * DAY_MS
     verdicts = append(tmp_path, [entry(1), entry(2)], now_ms=later_ms, redelivered=True)
     assert verdicts == [Verdict.DUPLICATE, Verdict.CREATED]
-    expirer = EmbeddedExpirer(tmp_path)
-    assert expirer.expire(NOON_MS + 2 * DAY_MS) == [], "its writer may be about to make it"
-    assert expirer.expire(later_ms) == ["2026-11-24.30d.sqlite", "2026-11-24.365d.sqlite"]
+    assert EmbeddedExpirer(tmp_path).expire(NOON_MS + 2 * DAY_MS) == [], "its writer may be about to make it"
+    assert EmbeddedExpirer(tmp_path).expire(later_ms) == ["2026-11-24.30d.sqlite", "2026-11-24.365d.sqlite"]
     assert names(tmp_path) == ["2026-11-23.30d.sqlite", "2026-11-26.30d.sqlite"]
 
 
@@ -228,6 +243,32 @@ def test_an_error_that_nobody_expected_is_told_and_the_next_block_is_stored(tmp_
         await writer.close()
 
     before = dictionary(b"")
+    asyncio.run(work())
+
+
+def take_away(directory: Path, *, deletes: bool) -> None:
+    for path in list(directory.iterdir()):
+        if deletes:
+            path.unlink()
+        else:
+            path.rename(path.with_name(path.name + ".damaged"))
+
+
+@pytest.mark.parametrize("taken", ["deleted", "moved", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_is_no_longer_in_the_store(tmp_path: Path, taken: str) -> None:
+    async def work() -> None:
+        writer, other = (EmbeddedWriter(tmp_path, lambda: NOON_MS) for _ in range(2))
+        assert await writer.append([entry(1)], redelivered=False) == [Verdict.CREATED]
+        take_away(tmp_path, deletes=taken == "deleted")
+        if taken == "replaced":
+            await other.append([entry(2)], redelivered=False)
+        assert await writer.append([entry(3)], redelivered=False) == [Verdict.CREATED]
+        expected = {2, 3} if taken == "replaced" else {3}
+        for _ in range(2):
+            assert {hit.time_ms - START_MS for hit in reader(tmp_path).scan(Query())} == expected
+            await writer.close()
+            await other.close()
+
     asyncio.run(work())
 
 

@@ -6,7 +6,8 @@ no more syncs than one large one. Several processes may write to the same store:
 An id is stored once within a segment, always; a redelivered document is also looked for in every other segment that may hold
 it. When a disk is full, a file locked for too long, or anything else goes wrong, :class:`~indexer.store.contract.Unavailable`
 is raised; some of the entries may then be stored, and are found as duplicates when they come again, redelivered. Only an entry
-of which no row can be made is refused.
+of which no row can be made is refused. Nothing is acknowledged that went into a file which is no longer in the store: deleted,
+or moved away.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ class _Job(NamedTuple):
 
 
 class _Segment(NamedTuple):
-    """An open segment of today."""
+    """An open segment of today; ``file`` is which one it is to the operating system."""
 
     connection: sqlite3.Connection
     codec: Codec
+    file: tuple[int, int]
 
 
 class EmbeddedWriter:
@@ -170,20 +172,31 @@ class EmbeddedWriter:
         return verdicts
 
     def _add(self, name: SegmentName, entries: Sequence[Entry]) -> Iterable[int]:
-        """Adds entries to a segment in one transaction; returns the places of those that were new."""
+        """Adds entries to a segment, anew if its file was taken away; returns the places of those that were new."""
         try:
-            connection, codec = self._today(name)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                created = _insert(connection, entries, codec)
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+            created = self._committed(name, entries)
+            if created is None:
+                self._forget()
+                created = self._committed(name, entries)
         except sqlite3.Error as error:
             raise _unavailable(name.path, error) from None
+        if created is None:
+            raise Unavailable(f"{name.path}: taken away while it is written to", retry_after_s=RETRY_AFTER_S)
         return created
+
+    def _committed(self, name: SegmentName, entries: Sequence[Entry]) -> Iterable[int] | None:
+        """The same in one transaction; None, and nothing is stored, where the open file is no longer that of the store."""
+        connection, codec, file = self._today(name)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            created = _insert(connection, entries, codec)
+            is_there = _file(name.path) == file
+            connection.execute("COMMIT" if is_there else "ROLLBACK")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return created if is_there else None
 
     def _today(self, name: SegmentName) -> _Segment:
         """A segment of today; yesterday's are let go."""
@@ -192,7 +205,7 @@ class EmbeddedWriter:
             for path in [path for path in self._open if not path.name.startswith(name.day.isoformat())]:
                 self._open.pop(path).connection.close()
             connection = open_to_write(name.path)
-            segment = self._open[name.path] = _Segment(connection, codec_of(connection))
+            segment = self._open[name.path] = _Segment(connection, codec_of(connection), _file(name.path) or (0, 0))
         return segment
 
     def _forget(self) -> None:
@@ -226,6 +239,15 @@ class EmbeddedWriter:
 def _settle(future: asyncio.Future[_Verdicts | Unavailable], result: _Verdicts | Unavailable) -> None:
     if not future.done():  # it is, where the request was cancelled meanwhile
         future.set_result(result)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file, if it is there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refused(entry: Entry) -> Refused | None:
