@@ -344,6 +344,23 @@ def meant(directory: Path, text: str) -> list[str]:
     return [hit.id for hit in reader(directory).search(Query(), limit=100).hits if test(orjson.loads(hit.body))]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zürich",
+        "Zürich wrong",
+        "event.reason:(Zürich wrong)",
+        "Jürgen password",
+        "event.reason:(Jürgen OR wrong)",
+        "“wrong” Zürich",
+    ],
+)
+def test_words_with_letters_that_are_not_ascii_are_found_beside_others(tmp_path: Path, text: str) -> None:
+    reasons = ("Zürich office", "wrong password", "falsches Passwort für Jürgen", "nothing")
+    append(tmp_path, [entry(n, event={"reason": reason}) for n, reason in enumerate(reasons)])
+    assert found(tmp_path, text) == meant(tmp_path, text) != []
+
+
 def test_what_cannot_be_searched_now_is_not_taken_for_nothing(tmp_path: Path) -> None:
     append(tmp_path, [entry(n) for n in range(10)])
     (tmp_path / "2026-11-24.30d.sqlite").mkdir()  # SQLite can open it no more than with all descriptors in use

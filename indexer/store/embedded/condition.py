@@ -7,11 +7,12 @@ bodies need not be looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from auditship.block import RESERVED_GATEWAYS
 from indexer.store.contract import Query
-from indexer.store.embedded.predicate import address_bounds, time_bounds
+from indexer.store.embedded.predicate import WORD, address_bounds, time_bounds
 from indexer.store.embedded.row import folded, tokens
 from indexer.store.embedded.segment import UNKNOWN_MINUTE
 from indexer.store.fields import ALL_TEXT, type_of
@@ -166,9 +167,12 @@ def _arrival(node: Range, now_ms: int) -> Condition:
 
 def _words(node: Term) -> Condition:
     """Documents that hold the words of a value, where those can be told from its text."""
-    found = tokens(node.value)
+    if node.is_phrase or (node.field is not None and type_of(node.field) == "keyword"):
+        joint, found = " AND ", tokens(node.value)
+    else:  # one word is enough, so each has to be known to the index
+        known = [tokens(word) for word in WORD.findall(node.value)]
+        joint, found = " OR ", list(chain.from_iterable(known)) if all(known) else []
     if not found:
         return ANY
-    joined = " AND " if node.is_phrase or (node.field is not None and type_of(node.field) == "keyword") else " OR "
-    matched = joined.join(f'"{each}"' for each in found)
+    matched = joint.join(f'"{each}"' for each in found)
     return Condition("number IN (SELECT rowid FROM words WHERE words MATCH ?)", (matched,), is_exact=False)

@@ -21,7 +21,7 @@ from indexer.store.query import Bool, Exists, Node, Range, Term
 Predicate = Callable[[Any], bool]
 """Takes a document's JSON as Python objects."""
 
-_WORD = re.compile(r"\w+(?:['.]\w+)*")
+WORD = re.compile(r"\w+(?:['.]\w+)*")
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?)?)?(Z|[+-]\d\d:?\d\d)?")
 _NOW = re.compile(r"now(?P<steps>(?:[+-]\d{1,9}[smhHdw])*)(?:/(?P<unit>[smhHdw]))?")
 _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "H": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -166,7 +166,7 @@ def _text(node: Term | Range) -> Predicate:
 
 def words(text: str) -> list[str]:
     """A text's words in lower case."""
-    return _WORD.findall(text.lower())
+    return WORD.findall(text.lower())
 
 
 def packed(text: str) -> bytes | None:
