@@ -13,6 +13,7 @@ from rich.table import Table
 from indexer.commands.options import asking, query_of, reading, record
 from indexer.commands.show import COLUMNS, styled
 from indexer.store.body import document_of
+from indexer.store.contract import Hit, Page, Query, Reader
 
 LIMIT_MAX = 10_000
 
@@ -36,7 +37,7 @@ def search(query: str, config: Path | None, limit: int, as_json: bool, **filters
     That it was asked, by whom, is itself recorded: --dataset access shows it.
     """
     with reading(config) as reader:
-        page = reader.search(asked := query_of(query, filters), limit=limit)
+        page = newest(reader, asked := query_of(query, filters), limit)
     record(config, "search", asked, hits=len(page.hits))
     if as_json or not sys.stdout.isatty():
         for hit in page.hits:
@@ -50,3 +51,15 @@ def search(query: str, config: Path | None, limit: int, as_json: bool, **filters
     console.print(table if page.hits else "Nothing found.")
     if page.cursor:
         console.print(f"The newest {len(page.hits)}; there are more: --limit, or narrow the search.", style="dim")
+
+
+def newest(reader: Reader, query: Query, limit: int) -> Page:
+    """That many hits, in as many pages as the store makes of them."""
+    hits: list[Hit] = []
+    cursor: str | None = None
+    while True:
+        page = reader.search(query, limit=limit - len(hits), cursor=cursor)
+        hits += page.hits
+        cursor = page.cursor
+        if cursor is None or len(hits) >= limit:
+            return Page(hits, cursor)

@@ -133,7 +133,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Hits, newest first, and the cursor that continues behind them (none: there are no more)."""
+    """Hits, newest first, and the cursor that continues behind them (none: there are no more).
+
+    Only the cursor tells whether there are more: a page may have fewer hits than were asked for.
+    """
 
     hits: list[Hit]
     cursor: str | None = None
@@ -150,6 +153,9 @@ class Arrivals:
     cursor: str
     is_old: bool = False
 
+
+PAGE_BYTES_MAX: Final = 16 << 20
+"""What the bodies of a page come to where a store bounds it; a larger one is given, by itself."""
 
 Known = Callable[[int, int], Mapping[int, int]]
 """How many arrivals are known already, by epoch second of ``event.ingested``, from a time to before another (milliseconds)."""
@@ -208,7 +214,7 @@ class Reader(Protocol):
     """The side of a store that finds. Calls block; a server makes them in a thread. Safe from several threads at once."""
 
     def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """The newest hits by ``@timestamp``, then by id."""
+        """The newest hits by ``@timestamp``, then by id; fewer than ``limit`` where bodies come to :data:`PAGE_BYTES_MAX`."""
 
     def count(self, query: Query) -> int:
         """How many documents the query finds."""
@@ -228,7 +234,7 @@ class Reader(Protocol):
         """
 
     def actor_history(self, organization: str, actor: str, *, since_ms: int, limit: int = 1000) -> list[Hit]:
-        """What an actor (by ``user.id``) did in an organisation, newest first."""
+        """What an actor (by ``user.id``) did in an organisation, newest first: no more than a page."""
 
     def sightings(
         self, people: Sequence[Person], *, since_ms: int, until_ms: int, relays: Collection[int], timeout_s: float

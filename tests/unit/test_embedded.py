@@ -20,6 +20,7 @@ from sample_entries import START_MS, entry, entry_id
 
 from auditship.errors import ConfigurationError
 from indexer.assemble import expire
+from indexer.commands.search import newest
 from indexer.document import Entry
 from indexer.organizations import Policies, Policy
 from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
@@ -369,6 +370,23 @@ def test_what_cannot_be_searched_now_is_not_taken_for_nothing(tmp_path: Path) ->
             ask(Query())
     with pytest.raises(Unavailable, match=r"2026-11-24\.30d\.sqlite"):
         reader(tmp_path).sightings([("org-1", "u-1")], since_ms=0, until_ms=NOON_MS, relays=(), timeout_s=9)
+
+
+def test_a_page_of_large_documents_is_bounded_and_its_cursor_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.store.embedded.reader.PAGE_BYTES_MAX", 50_000)
+    entries = [entry(n, event={"original": "x" * (20_000 if n % 3 else 60_000)}) for n in range(9)]
+    append(tmp_path, entries)
+    cursor, sizes, ids = None, [], list[str]()
+    while True:
+        page = reader(tmp_path).search(Query(), limit=5, cursor=cursor)
+        sizes.append(len(page.hits))
+        ids += [hit.id for hit in page.hits]
+        if (cursor := page.cursor) is None:
+            break
+    assert sizes == [2, 1] * 3
+    assert ids == [each.id for each in reversed(entries)]
+    assert [hit.id for hit in newest(reader(tmp_path), Query(), 5).hits] == ids[:5]
+    assert newest(reader(tmp_path), Query(), 9).cursor is None
 
 
 def of_version_1(path: Path) -> None:

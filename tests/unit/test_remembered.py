@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -27,6 +29,8 @@ VALUES: tuple[Any, ...] = (
     47,
     47.0,
     "x" * 2000,
+    "x" * 1000,
+    "y" * 1000,
     None,
 )
 
@@ -62,3 +66,19 @@ def test_a_remembered_answer_is_the_one_that_testing_gives(seed: int, monkeypatc
 def test_queries_for_times_and_single_documents_are_not_remembered() -> None:
     for more in ("@timestamp:[1 TO *]", "event.sequence:1", "word"):
         assert not remembered.is_worth_it(parse(f"({QUERY}) AND {more}"))  # type: ignore[arg-type]
+
+
+def test_long_values_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = parse("user.id:(" + " OR ".join(f"u-{n}" for n in range(9)) + ") OR tags:x")
+    key_of = remembered.key_maker(node)
+    long = [key_of({"user": {"id": "u" * 100_000 + each}, "tags": ["t" * 1000, each] * 100}) for each in "ab"]
+    assert len(pickle.dumps(long)) < 1000
+    assert long[0] != long[1]
+    monkeypatch.setattr(remembered, "BYTES_MAX", 20_000)
+    quick = remembered.remembered(node, lambda document: document["user"]["id"] == "u-7")  # type: ignore[arg-type]
+    tracemalloc.start()
+    for n in range(4000):
+        assert quick({"user": {"id": f"u-{n % 2000}"}}) == (n % 2000 == 7)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 60_000

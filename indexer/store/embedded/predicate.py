@@ -49,7 +49,7 @@ def predicate(node: Node, now_ms: int, *, remembers: bool = True) -> Predicate:
             return _leaf(node, node.field, now_ms)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _remembered(node: Bool) -> Predicate:
     """A large query's test, with what it has learnt from earlier searches; times are not among its fields."""
     return remembered(node, _bool(node, 0, remembers=False))

@@ -29,7 +29,19 @@ from auditship.errors import ConfigurationError
 from indexer.document import EVENT_SEVERITY
 from indexer.identity import shown_id
 from indexer.store.body import document_of
-from indexer.store.contract import Arrivals, Bucket, Hit, Known, Page, Person, Query, QueryError, Segment, Sightings
+from indexer.store.contract import (
+    PAGE_BYTES_MAX,
+    Arrivals,
+    Bucket,
+    Hit,
+    Known,
+    Page,
+    Person,
+    Query,
+    QueryError,
+    Segment,
+    Sightings,
+)
 from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
@@ -71,18 +83,20 @@ class EmbeddedReader:
         self._timeout_s = timeout_s
 
     def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """The newest hits by ``@timestamp``, then by id.
+        """The newest hits by ``@timestamp``, then by id; fewer than the limit where their bodies are large.
 
         Raises:
             QueryError: the query cannot be understood, or takes too long.
             Unavailable: a segment cannot be read now.
         """
         after = None if cursor is None else _place(cursor)
-        hits = []
+        hits: list[Hit] = []
+        size = 0
         for hit in self._hits(self._wanted(query), newest_first=True, after=after, timeout_s=self._timeout_s):
+            size += len(hit.body)
+            if hits and (len(hits) >= limit or size > PAGE_BYTES_MAX):
+                return Page(hits, _cursor(hits[-1]))
             hits.append(hit)
-            if len(hits) > limit:
-                return Page(hits[:limit], _cursor(hits[limit - 1]))
         return Page(hits)
 
     def count(self, query: Query) -> int:

@@ -1,12 +1,14 @@
 """Tests of large queries, remembered: most documents look like many others in the few fields that a query asks for.
 
-The answer is looked up by the values of those fields. Where they hardly ever repeat, that is noticed and the query is tested
-each time as before.
+The answer is looked up by the values of those fields; long ones and lists are known by their digest. Where they hardly ever
+repeat, that is noticed and the query is tested each time as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from sys import getsizeof
 from typing import Any, Final
 
 from indexer.store.fields import getter, limit_of, type_of, under
@@ -15,6 +17,12 @@ from indexer.store.query import Bool, Exists, Node
 LEAVES_MIN: Final = 8
 FIELDS_MAX: Final = 24
 ANSWERS_MAX: Final = 50_000
+BYTES_MAX: Final = 8 << 20
+"""What the answers to one query may take, about."""
+TEXT_MAX: Final = 256
+"""Characters of a value that is kept as it is."""
+_ANSWER_BYTES: Final = 120
+"""What an answer takes besides the values: its place, and a tuple."""
 TRIAL: Final = 5_000
 """Look-ups after which it shows whether remembering pays."""
 _UNLIKE: Final = frozenset({"event.id", "event.sequence", "log.offset", "audit.skew_ms", "http.request.id"})
@@ -34,21 +42,24 @@ def remembered(node: Bool, test: Callable[[Any], bool]) -> Callable[[Any], bool]
     """The test of a query, asked once for each combination of values. Safe from several threads."""
     key_of = key_maker(node)
     answers: dict[tuple[Any, ...], bool] = {}
-    asked = 0
+    asked = missed = held = 0
 
     def lookup(document: Any) -> bool:
-        nonlocal asked
+        nonlocal asked, missed, held
         if asked < 0:
             return test(document)
         key = key_of(document)
         answer = answers.get(key)
         if answer is None:
             answer = test(document)
-            if len(answers) >= ANSWERS_MAX:
+            missed += 1
+            held += sum(map(getsizeof, key)) + _ANSWER_BYTES
+            if len(answers) >= ANSWERS_MAX or held > BYTES_MAX:
                 answers.clear()
+                held = 0
             answers[key] = answer
         asked += 1
-        if asked == TRIAL and len(answers) > TRIAL // 2:
+        if asked == TRIAL and missed > TRIAL // 2:
             asked = -1
             answers.clear()
         return answer
@@ -71,7 +82,7 @@ def key_maker(*nodes: Node) -> Callable[[Any], tuple[Any, ...]]:
 
     def key_of(document: Any) -> tuple[Any, ...]:
         found = [_hashed(get(document)) for get in getters]
-        found += [_lengths(get(document), limit) for get, limit in others]
+        found += [_exists(get(document), limit) for get, limit in others]
         return tuple(found)
 
     return key_of
@@ -79,14 +90,18 @@ def key_maker(*nodes: Node) -> Callable[[Any], tuple[Any, ...]]:
 
 def _hashed(values: Any) -> Any:
     """Values as a key: true is not 1."""
-    if len(values) == 1 and type(values[0]) is str:
-        return values[0]
-    return tuple((type(value), value) for value in values)
+    if len(values) == 1:
+        value = values[0]
+        if type(value) is not str:
+            return type(value), value
+        if len(value) <= TEXT_MAX:
+            return value
+    return blake2b(repr(values).encode(), digest_size=16).digest() if values else ()
 
 
-def _lengths(values: Any, limit: int) -> Any:
-    """What decides whether there is a value: one that is too long counts as none."""
-    return tuple(len(value) > limit if type(value) is str else False for value in values)
+def _exists(values: Any, limit: int) -> bool:
+    """Whether there is a value: one that is too long counts as none."""
+    return any(type(value) is not str or len(value) <= limit for value in values)
 
 
 def _leaves(node: Node) -> Iterator[Any]:
