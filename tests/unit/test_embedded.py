@@ -94,6 +94,18 @@ def test_thirty_to_thirty_one_days_are_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is left beside"
 
 
+def test_a_file_goes_after_what_is_beside_it_which_nobody_would_look_for_without_it(tmp_path: Path) -> None:
+    append(tmp_path, [entry(1)])
+    (tmp_path / "2026-11-23.30d.sqlite-wal").touch()
+    (tmp_path / "2026-11-23.30d.sqlite-shm").mkdir()  # as far as this an expirer comes
+    with pytest.raises(OSError, match="shm"):
+        EmbeddedExpirer(tmp_path).expire(NOON_MS + 99 * DAY_MS)
+    assert names(tmp_path) == ["2026-11-23.30d.sqlite"]
+    (tmp_path / "2026-11-23.30d.sqlite-shm").rmdir()
+    EmbeddedExpirer(tmp_path).expire(NOON_MS + 99 * DAY_MS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_held_segment_is_kept_and_a_reader_reads_on(tmp_path: Path) -> None:
     append(tmp_path, [entry(n) for n in range(100)])
     scan = reader(tmp_path).scan(Query())

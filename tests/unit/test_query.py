@@ -5,8 +5,19 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
+
+from auditship.when import parse as parse_time
+from indexer.store.contract import QueryError
+from indexer.store.embedded.predicate import predicate, time_bounds
 from indexer.store.fields import values
-from indexer.store.query import Term, parse
+from indexer.store.query import Range, Term, parse
+
+DAY_MS = 86_400_000
+MONDAY_MS = 1_795_392_000_000
+"""2026-11-23"""
+END_MS = 253_402_300_800_000
+"""The year 10000"""
 
 
 def matches(wanted: str, value: str) -> bool:
@@ -51,3 +62,32 @@ def test_values_are_found_however_deep_they_are() -> None:
     document = {"audit": {"extra": {"a": {"b": deep}, "d": None, "e": "x"}}}
     assert list(values(document, "audit.extra")) == ["1", "true", "2", "x"]
     assert list(values(document, "audit.extra.a.b")) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("now/w", "2026-11-23", None),
+        ("now-1w/w", "2026-11-16", None),
+        ("9999", "9999-01-01", END_MS),
+        ("9999-12", "9999-12-01", END_MS),
+        ("9999-12-31", "9999-12-31", END_MS),
+    ],
+)
+def test_times_are_spans_from_monday_to_the_end_of_all_years(text: str, low: str, high: int | None) -> None:
+    for day in range(7):
+        first, last = time_bounds(Term("@timestamp", text), MONDAY_MS + day * DAY_MS + 1, "@timestamp")
+        assert first == parse_time(low, 0)
+        assert last == (parse_time(low, 0) + 7 * DAY_MS - 1 if high is None else high - 1)
+
+
+@pytest.mark.parametrize("text", ["now" + "+999999999w" * 20, "now" + "-999999999w" * 20, "0000"])
+def test_what_is_no_time_is_told(text: str) -> None:
+    for low, high in ((text, None), (None, text)):
+        with pytest.raises(QueryError, match="not a time"):
+            time_bounds(Range("@timestamp", low, high), MONDAY_MS, "@timestamp")
+
+
+@pytest.mark.parametrize("text", ["[nan TO *]", "[* TO inf]", "nan", "4_7", "[* TO 1e999]"])
+def test_what_is_no_number_finds_nothing(text: str) -> None:
+    assert not predicate(parse(f"event.severity:{text}"), 0)({"event": {"severity": 47}})

@@ -54,11 +54,11 @@ class EmbeddedExpirer:
             is_due = days is not None and now >= day_end + timedelta(days=days)
             if not is_due and not (now >= day_end + UNMADE_KEPT and is_unmade(segment.path)):
                 continue
+            for suffix in ("-wal", "-shm"):  # first: without their file, nobody would look for them after a kill
+                segment.path.with_name(segment.path.name + suffix).unlink(missing_ok=True)
             try:
                 segment.path.unlink()
             except FileNotFoundError:
                 continue  # another process was first
-            for suffix in ("-wal", "-shm"):
-                segment.path.with_name(segment.path.name + suffix).unlink(missing_ok=True)
             deleted.append(segment.path.name)
         return deleted

@@ -6,6 +6,7 @@ Everything else in the embedded store (columns, indices) only makes it look at f
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,9 @@ WORD = re.compile(r"\w+(?:['.]\w+)*")
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?)?)?(Z|[+-]\d\d:?\d\d)?")
 _NOW = re.compile(r"now(?P<steps>(?:[+-]\d{1,9}[smhHdw])*)(?:/(?P<unit>[smhHdw]))?")
 _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "H": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_WEEK_AT_MS: Final = 4 * 86_400_000
+"""When weeks begin after the epoch, a Thursday: on Mondays."""
+_YEAR_10000_MS: Final = 253_402_300_800_000
 _LONG_MAX: Final = 2**63 - 1
 
 
@@ -206,14 +210,23 @@ def _address(node: Term | Range) -> Predicate:
 def _number(node: Term | Range) -> Predicate:
     try:
         if isinstance(node, Range):
-            within = _between(
-                node, None if node.low is None else float(node.low), None if node.high is None else float(node.high)
-            )
+            within = _between(node, *(None if end is None else _finite(end) for end in (node.low, node.high)))
             return lambda value: isinstance(value, int | float) and within(value)
-        wanted = float(node.value)
+        wanted = _finite(node.value)
     except ValueError:
         return _never
     return lambda value: isinstance(value, int | float) and value == wanted
+
+
+def _finite(text: str) -> float:
+    """A number.
+
+    Raises:
+        ValueError: it is none, infinite, or none but to Python (``1_000``).
+    """
+    if "_" in text or not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _date(node: Term | Range, now_ms: int, field: str) -> Predicate:
@@ -249,8 +262,9 @@ def _span(text: str, now_ms: int, field: str) -> tuple[int, int]:
         for sign, number, unit in re.findall(r"([+-])(\d+)(\w)", relative["steps"]):
             time += int(sign + number) * _UNITS_MS[unit]
         unit_ms = _UNITS_MS[relative["unit"]] if relative["unit"] else 1
-        first = time // unit_ms * unit_ms
-        return first, first + unit_ms - 1
+        first = time - (time - (_WEEK_AT_MS if relative["unit"] == "w" else 0)) % unit_ms
+        if abs(first) < _LONG_MAX - unit_ms:
+            return first, first + unit_ms - 1
     if re.fullmatch(r"-?\d{5,18}", text):
         return int(text), int(text)
     span = _dated(text)
@@ -269,15 +283,18 @@ def _dated(text: str) -> tuple[int, int] | None:
     parts = [int(each) for each in numbers if each is not None]
     try:
         start = datetime(*(parts + [1, 1][len(parts) - 1 :] if len(parts) < 3 else parts), tzinfo=UTC)  # type: ignore[misc, arg-type]  # noqa: PLR2004
-        end = _next(start, len(parts))
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     offset = _offset(zone)
     first = round((start - EPOCH) / timedelta(milliseconds=1)) - offset
     if fraction is not None:
         first += int(fraction[:3].ljust(3, "0"))
         return first, first
-    return first, round((end - EPOCH) / timedelta(milliseconds=1)) - offset - 1
+    try:
+        end_ms = round((_next(start, len(parts)) - EPOCH) / timedelta(milliseconds=1))
+    except (ValueError, OverflowError):  # Python knows no later years
+        end_ms = _YEAR_10000_MS
+    return first, end_ms - offset - 1
 
 
 def _next(start: datetime, precision: int) -> datetime:
