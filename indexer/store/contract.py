@@ -8,7 +8,8 @@ attempt with ``redelivered`` set finds them. An entry that can never be stored g
 not affected.
 
 Reading. The same :class:`Query` gives the same hits from every store. Readers see what was appended within a second or
-two, and never disturb writers.
+two, and never disturb writers. What cannot be read now raises :class:`Unavailable`: an answer leaves nothing out but what is
+damaged for good, which is logged.
 
 Both sides are given all they need; nothing here reads the configuration or the clock by itself.
 """
