@@ -1,49 +1,152 @@
-"""The HTTP connection: uvicorn's, with a deadline for a request's headers.
+"""The HTTP connection: uvicorn's, bounded in bytes and in time, whoever it is that sends.
 
-uvicorn waits for ever for a client that has begun a request and does not go on. Here a connection whose request line and
-headers are not complete in :data:`HEADERS_TIMEOUT_S` is closed; the time for a body is :class:`~indexer.server.Indexer`'s.
+uvicorn keeps whatever comes as a URL, as headers and as trailers, and waits for ever for a client that has begun something and
+does not go on. Here a request line with headers is at most :data:`HEAD_BYTES_MAX` long (beyond it the answer is 431), trailers
+end the connection, and so does it when
+
+* a request's head is not whole :data:`HEAD_TIMEOUT_S` after its first byte, or no byte came so long after connecting;
+* no further request has begun :data:`KEEP_ALIVE_S` after everything was answered, whatever else may have come;
+* nothing of an answer was read for :data:`UNREAD_TIMEOUT_S`.
+
+The time for a body is :class:`~indexer.server.Indexer`'s. One timer for each connection looks at these every :data:`LOOK_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NoReturn
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-HEADERS_TIMEOUT_S: Final = 15.0
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Twice what an agent may say of a block: its host and its path are 12 KiB each at most."""
+HEADERS_MAX: Final = 200
+PIPELINE_MAX: Final = 100
+"""Requests that may wait behind the one that is being answered."""
+HEAD_TIMEOUT_S: Final = 15.0
+KEEP_ALIVE_S: Final = 75.0
+UNREAD_TIMEOUT_S: Final = 60.0
+LOOK_S: Final = 5.0
+
+_TOO_LARGE: Final = b'{"error":"a request line with headers of more than %d bytes, or more than %d headers"}' % (
+    HEAD_BYTES_MAX,
+    HEADERS_MAX,
+)
+
+
+class _EndedError(Exception):
+    """Ends the parser's work."""
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    _deadline: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle
+    _due: float | None
+    """By when the client has to go on; none while it is not its turn."""
+    _is_head = False
+    """Between a request's first byte and the end of its headers."""
+    _head_bytes = 0
+    """Of this request's URL and whole headers."""
+    _run_bytes = 0
+    """What came in a row that was no body: a header, a trailer or anything else that the parser may be piling up."""
+    _unread = 0
+    _read_at = 0.0
+    """How much of answers was still to be read at the last look, and when it last was seen to be read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request has to begin, and its headers to be whole, by then."""
+        """The first request has to begin soon."""
         super().connection_made(transport)
-        self._begin()
+        self._due = self.loop.time() + HEAD_TIMEOUT_S
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of requests."""
+        self._run_bytes += len(data)
+        super().data_received(data)
+        if self._run_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse()
 
     def on_message_begin(self) -> None:
         """A request's first byte has come."""
         super().on_message_begin()
-        self._begin()
+        self._is_head = True
+        self._head_bytes = self._run_bytes = 0
+        self._due = self.loop.time() + HEAD_TIMEOUT_S
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the URL."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header, or a trailer."""
+        if not self._is_head:
+            self._end()
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its headers are whole."""
-        self._end()
+        """The request's head is whole: it is not the client's turn, but for a body."""
+        self._is_head = False
+        self._run_bytes = 0
+        self._due = None
+        if len(self.pipeline) >= PIPELINE_MAX:
+            self._end()
         super().on_headers_complete()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
-        self._end()
-        super().connection_lost(exc)
+    def on_body(self, body: bytes) -> None:
+        """A part of a body."""
+        self._run_bytes = 0
+        super().on_body(body)
 
-    def _begin(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self.transport.close)
+    def on_response_complete(self) -> None:
+        """A request was answered; if none is under way, the next one has to begin in time."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self._is_head:
+            self._due = self.loop.time() + KEEP_ALIVE_S
 
-    def _end(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def resume_writing(self) -> None:
+        """The client has read so much that there is room for more."""
+        super().resume_writing()
+        self._read_at = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The timer that any byte stops decides nothing here."""
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
+            self._refuse()
+            self._end()
+
+    def _end(self) -> NoReturn:
+        self.transport.close()
+        raise _EndedError
+
+    def _refuse(self) -> None:
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(_TOO_LARGE)
+        self.transport.write(STATUS_LINE[431] + head + _TOO_LARGE)
+        self.transport.close()
+
+    def _look(self) -> None:
+        """Ends the connection if its client lets it wait for too long."""
+        now, unread = self.loop.time(), self.transport.get_write_buffer_size()
+        if not unread or unread < self._unread:
+            self._read_at = now
+        self._unread = unread
+        if now - self._read_at >= UNREAD_TIMEOUT_S:
+            self.transport.abort()
+        elif not unread and self._due is not None and now >= self._due:
+            self.transport.close()
+        self._timer = self.loop.call_later(LOOK_S, self._look)

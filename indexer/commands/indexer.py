@@ -129,7 +129,6 @@ def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=settings.connections_max,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=30,
         timeout_worker_healthcheck=30,
         ssl_certfile=settings.certificate_file,
