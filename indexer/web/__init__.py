@@ -17,10 +17,13 @@ from starlette.responses import PlainTextResponse, Response
 from indexer.access import Access
 from indexer.record import Who
 from indexer.recorder import Recorder
-from indexer.store.contract import Query, QueryError, Reader
+from indexer.store.contract import Hit, Page, Query, QueryError, Reader
 from indexer.web.page import page
 
 LIMIT_MAX: Final = 1000
+PAGE_BYTES_MAX: Final = 16 << 20
+PORTION_HITS: Final = 50
+"""So many are asked for before it is known how large they are."""
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -41,9 +44,9 @@ def routes(reader: Reader, access: Access, recorder: Recorder) -> list[tuple[str
         parameters = request.query_params
         limit, severities = parameters.get("limit", "50"), _severities(request)
         query = Query(text=parameters.get("q", ""), severities=severities, organizations=organizations)
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= LIMIT_MAX):
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(LIMIT_MAX)) and 1 <= int(limit) <= LIMIT_MAX):
             raise QueryError(f"limit: 1 to {LIMIT_MAX}, got {limit[:20]!r}")
-        found = await asyncio.to_thread(reader.search, query, limit=int(limit), cursor=parameters.get("cursor"))
+        found = await asyncio.to_thread(page_of, reader, query, int(limit), parameters.get("cursor"))
         details = {"query": query.text, "severities": severities, "organizations": organizations, "path": request.url.path}
         await recorder.searched(_who(request, access), details, len(found.hits))
         return [hit.body for hit in found.hits], found.cursor
@@ -71,6 +74,20 @@ def routes(reader: Reader, access: Access, recorder: Recorder) -> list[tuple[str
         return Response(data, media_type=_ASSETS[name], headers=_HEADERS)
 
     return [("/", show), ("/v1/search", search), *((f"/{name}", asset) for name in _ASSETS)]
+
+
+def page_of(reader: Reader, query: Query, limit: int, cursor: str | None) -> Page:
+    """At most so many hits, and no further portion of them once their bodies have :data:`PAGE_BYTES_MAX`."""
+    hits: list[Hit] = []
+    size, portion = 0, PORTION_HITS
+    while True:
+        found = reader.search(query, limit=min(portion, limit - len(hits)), cursor=cursor)
+        hits += found.hits
+        size += sum(len(hit.body) for hit in found.hits)
+        cursor = found.cursor
+        if cursor is None or len(hits) >= limit or size >= PAGE_BYTES_MAX:
+            return Page(hits, cursor)
+        portion = max(1, (PAGE_BYTES_MAX - size) * len(hits) // size)
 
 
 def _severities(request: Request) -> tuple[str, ...]:

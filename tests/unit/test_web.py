@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from msgspec.json import decode
 from sample_entries import beyond, entry
 from starlette.requests import Request
@@ -144,7 +145,7 @@ def test_what_could_turn_the_text_beside_it_is_shown_as_what_it_is(tmp_path: Pat
 
 def test_a_query_that_cannot_be_understood_is_told_on_the_page(tmp_path: Path) -> None:
     filled(tmp_path, [entry(1)])
-    for query in ("q=(", "cursor=nonsense", "limit=0"):
+    for query in ("q=(", "cursor=nonsense", "limit=0", "limit=" + "9" * 5000):
         page = shown(tmp_path, query)
         assert "<tr><td>" not in page
         assert re.search(r'(?s)<p role="status">\w.*</p>', page), query
@@ -160,3 +161,22 @@ def test_who_cannot_be_answered_now_is_told_what_helps() -> None:
     )
     response = asyncio.run(answer(request))
     assert (response.status_code, decode(response.body)) == (503, {"error": "no room for /x\nMake some."})
+
+
+def test_a_page_of_large_events_is_cut_and_the_cursor_goes_on_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "PAGE_BYTES_MAX", 100_000)
+    monkeypatch.setattr(web, "PORTION_HITS", 5)
+    filled(tmp_path, [entry(n, message="x" * (20_000 if n > 50 else 10)) for n in range(70)])
+    found, sizes, query = [], [], "limit=60"
+    while True:
+        answer = ask(tmp_path, "/v1/search", "all", query)
+        sizes.append(len(answer.body))
+        found += [decode(line)["event"]["sequence"] // 500 for line in bytes(answer.body).splitlines()]
+        if (cursor := answer.headers.get("Auditship-Cursor")) is None:
+            break
+        query = f"limit=60&cursor={cursor}"
+    assert found == list(reversed(range(70)))
+    assert max(sizes) < 120_000
+    assert len(sizes) < 10
