@@ -187,10 +187,8 @@ def read_token(path: Path) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL or ``host:port`` names this machine only."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

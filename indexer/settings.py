@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -107,6 +107,9 @@ class AgentEntry(Section):
         return tuple(gateway_name(name) for name in value)
 
 
+_Holder = TypeVar("_Holder", AgentEntry, ReaderEntry)
+
+
 class IndexerSettings(Settings):
     """The whole of ``indexer.toml``."""
 
@@ -140,6 +143,17 @@ class IndexerSettings(Settings):
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 1 << 16):
             raise ValueError('an address and a port such as "127.0.0.1:8443" are expected')
+        return value
+
+    @field_validator("agents", "readers")
+    @classmethod
+    def _tokens(cls, value: tuple[_Holder, ...]) -> tuple[_Holder, ...]:
+        """Who holds a token is who may do what: it cannot be two."""
+        names: dict[str, str] = {}
+        for each in value:
+            if (other := names.get(each.token_sha256)) is not None:
+                raise ValueError(f"{other!r} and {each.name!r} have the same token_sha256; each needs a token of its own")
+            names[each.token_sha256] = each.name
         return value
 
     @model_validator(mode="after")

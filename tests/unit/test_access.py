@@ -61,7 +61,16 @@ def test_a_sender_is_known_by_name_and_organizations() -> None:
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1:8443", 200), ("localhost", 200), ("[::1]:8443", 200), ("evil.example", 421), ("", 421), (None, 421)],
+    [
+        ("127.0.0.1:8443", 200),
+        ("localhost", 200),
+        ("[::1]:8443", 200),
+        ("evil.example", 421),
+        ("[", 421),
+        ("[x]", 421),
+        ("", 421),
+        (None, 421),
+    ],
 )
 def test_on_a_loopback_address_only_this_machine_is_meant(host: str | None, expected: int) -> None:
     assert status(access().check_host, host) == expected
@@ -80,6 +89,17 @@ def test_a_reader_s_list_that_was_emptied_is_refused_and_opens_nothing(tmp_path:
     file.write_text(f'[[readers]]\nname = "ada"\ntoken_sha256 = "{token_hash(TOKEN)}"\norganizations = []\n')
     with pytest.raises(ConfigurationError, match="an empty list"):
         load(IndexerSettings, file)
+
+
+@pytest.mark.parametrize("table", ["agents", "readers"])
+def test_a_token_that_stands_twice_is_refused_and_both_are_named(tmp_path: Path, table: str) -> None:
+    file = tmp_path / "indexer.toml"
+    entries = [f'[[{table}]]\nname = "{name}"\ntoken_sha256 = "{token_hash(name[0])}"\n' for name in ("ada", "bob", "alf")]
+    file.write_text("".join(entries))
+    with pytest.raises(ConfigurationError, match="'ada' and 'alf' have the same token_sha256"):
+        load(IndexerSettings, file)
+    file.write_text("".join(entries[:2]))
+    assert [each.name for each in getattr(load(IndexerSettings, file), table)] == ["ada", "bob"]
 
 
 def test_a_reader_of_some_organizations_sees_theirs_and_no_metrics() -> None:
