@@ -14,6 +14,11 @@ The time for a body is :class:`~indexer.server.Indexer`'s. One timer for each co
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import sys
+import termios
+from struct import Struct
 from typing import Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -27,6 +32,10 @@ HEAD_TIMEOUT_S: Final = 15.0
 KEEP_ALIVE_S: Final = 75.0
 UNREAD_TIMEOUT_S: Final = 60.0
 LOOK_S: Final = 5.0
+_INT: Final = Struct("i")
+_LONG: Final = Struct("Q")
+_BYTES_ACKED_AT: Final = 120
+"""Where ``tcpi_bytes_acked`` stands in Linux' ``struct tcp_info``."""
 
 _TOO_LARGE: Final = b'{"error":"a request line with headers of more than %d bytes, or more than %d headers"}' % (
     HEAD_BYTES_MAX,
@@ -50,14 +59,15 @@ class Protocol(HttpToolsProtocol):
     """Of this request's URL and whole headers."""
     _run_bytes = 0
     """What came in a row that was no body: a header, a trailer or anything else that the parser may be piling up."""
-    _unread = 0
-    _read_at = 0.0
-    """How much of answers was still to be read at the last look, and when it last was seen to be read."""
+    _received = 0
+    _received_at: float
+    """How much of all answers had got to the client by the last look, and when it last was more, or all there was."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request has to begin soon."""
         super().connection_made(transport)
-        self._due = self.loop.time() + HEAD_TIMEOUT_S
+        self._received_at = self.loop.time()
+        self._due = self._received_at + HEAD_TIMEOUT_S
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,11 +121,6 @@ class Protocol(HttpToolsProtocol):
         if self.cycle.response_complete and not self._is_head:
             self._due = self.loop.time() + KEEP_ALIVE_S
 
-    def resume_writing(self) -> None:
-        """The client has read so much that there is room for more."""
-        super().resume_writing()
-        self._read_at = self.loop.time()
-
     def timeout_keep_alive_handler(self) -> None:
         """The timer that any byte stops decides nothing here."""
 
@@ -141,12 +146,42 @@ class Protocol(HttpToolsProtocol):
 
     def _look(self) -> None:
         """Ends the connection if its client lets it wait for too long."""
-        now, unread = self.loop.time(), self.transport.get_write_buffer_size()
-        if not unread or unread < self._unread:
-            self._read_at = now
-        self._unread = unread
-        if now - self._read_at >= UNREAD_TIMEOUT_S:
-            self.transport.abort()
-        elif not unread and self._due is not None and now >= self._due:
-            self.transport.close()
         self._timer = self.loop.call_later(LOOK_S, self._look)
+        now = self.loop.time()
+        on_its_way, received = _answers(self.transport)
+        if not on_its_way or received != self._received:
+            self._received_at = now
+        self._received = received
+        if now - self._received_at >= UNREAD_TIMEOUT_S:
+            self.transport.abort()
+        elif not on_its_way and self._due is not None and now >= self._due:
+            self.transport.close()
+
+
+if sys.platform == "linux":
+
+    def _answers(transport: asyncio.Transport) -> tuple[int, int]:
+        """How many bytes of answers have yet to come to a client, and a number that changes when some have.
+
+        The system is asked: below TLS there is a transport whose buffer cannot be seen.
+        """
+        number = transport.get_extra_info("socket").fileno()
+        try:
+            (on_its_way,) = _INT.unpack(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(_INT.size)))
+        except OSError:  # it has been closed just now
+            return 0, 0
+        if not on_its_way:
+            return 0, 0
+        connection = socket.socket(fileno=number)
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + _LONG.size)
+        finally:
+            connection.detach()  # it stays the transport's
+        return on_its_way, _LONG.unpack_from(info, _BYTES_ACKED_AT)[0]
+
+else:
+
+    def _answers(transport: asyncio.Transport) -> tuple[int, int]:
+        """As above, as far as the transport can tell: over TLS it knows less than all."""
+        size = transport.get_write_buffer_size()
+        return size, size

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 import uvloop
+from authority import Authority
 from support import header
 from uvicorn.server import ServerState
 
@@ -23,6 +26,7 @@ BIG = 32 << 20
 PART = b"y" * 60_000
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Tls = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -35,20 +39,22 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[tuple[ServerState, Callable[[], Awaitable[Client]]]]:
+async def serving(tls: Tls | None) -> AsyncIterator[tuple[ServerState, Callable[[], Awaitable[Client]]]]:
     """A server in this process, and what connects to it, with small buffers."""
+    server_tls, client_tls = tls or (None, None)
     config, state = uvicorn.Config(application, http=Protocol, lifespan="off", ws="none", log_config=None), ServerState()
     config.load()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
-    server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), sock=listening)
+    server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), sock=listening, ssl=server_tls)
 
     async def connect() -> Client:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, listening.getsockname())
-        return await asyncio.open_connection(sock=client, limit=65_536)
+        name = "localhost" if client_tls else None
+        return await asyncio.open_connection(sock=client, limit=65_536, ssl=client_tls, server_hostname=name)
 
     try:
         yield state, connect
@@ -56,11 +62,11 @@ async def serving() -> AsyncIterator[tuple[ServerState, Callable[[], Awaitable[C
         server.close()
 
 
-def with_server(test: Callable[[ServerState, Client], Awaitable[None]]) -> None:
+def with_server(test: Callable[[ServerState, Client], Awaitable[None]], tls: Tls | None = None) -> None:
     """Runs a test with one connection, in uvicorn's loop."""
 
     async def run() -> None:
-        async with serving() as (state, connect), asyncio.timeout(30):
+        async with serving(tls) as (state, connect), asyncio.timeout(30):
             client = await connect()
             try:
                 await test(state, client)
@@ -153,6 +159,17 @@ def test_few_requests_wait_behind_the_one_that_is_answered() -> None:
     with_server(test)
 
 
+@pytest.fixture(params=[None, pytest.param("tls", marks=pytest.mark.program("openssl"))])
+def tls(request: pytest.FixtureRequest, tmp_path: Path) -> Tls | None:
+    """What both sides know of each other; none without TLS."""
+    if request.param is None:
+        return None
+    authority = Authority(tmp_path, "authority")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.sign("server"))
+    return server, ssl.create_default_context(cafile=str(authority.certificate))
+
+
 @pytest.fixture
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEAD_TIMEOUT_S", "KEEP_ALIVE_S", "UNREAD_TIMEOUT_S"):
@@ -188,18 +205,18 @@ def test_a_connection_on_which_nothing_goes_on_is_ended_whatever_bytes_may_come(
 
 
 @pytest.mark.usefixtures("_in_a_hurry")
-def test_an_answer_that_is_not_read_ends_the_connection() -> None:
+def test_an_answer_that_is_not_read_ends_the_connection(tls: Tls | None) -> None:
     async def test(state: ServerState, client: Client) -> None:
         client[1].write(GET.replace(b"/", b"/%d" % BIG, 1) + b"\r\n")
         await client[0].read(100)
         await ended(state)
         assert len(await rest(client)) < BIG
 
-    with_server(test)
+    with_server(test, tls)
 
 
 @pytest.mark.usefixtures("_in_a_hurry")
-def test_an_answer_that_is_read_slowly_comes_whole() -> None:
+def test_an_answer_that_is_read_slowly_comes_whole(tls: Tls | None) -> None:
     async def test(_: ServerState, client: Client) -> None:
         client[1].write(GET.replace(b"/", b"/%d" % BIG, 1) + b"\r\n")
         left = len(await client[0].readuntil(b"\r\n\r\n")) and BIG
@@ -208,4 +225,4 @@ def test_an_answer_that_is_read_slowly_comes_whole() -> None:
             await asyncio.sleep(0.005)
         await client[0].readexactly(left)
 
-    with_server(test)
+    with_server(test, tls)
