@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from auditship.block import BlockHeader, Receipt
@@ -31,11 +33,15 @@ BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def share_directory() -> tempfile.TemporaryDirectory[str]:
-    """Makes the directory that workers share, until the result is let go. Call it before any worker is started."""
-    directory = tempfile.TemporaryDirectory(prefix="auditship-metrics-")
-    os.environ[DIRECTORY_VARIABLE] = directory.name
-    return directory
+@contextmanager
+def share_directory() -> Iterator[None]:
+    """Has workers that are started meanwhile share a directory."""
+    with tempfile.TemporaryDirectory(prefix="auditship-metrics-") as directory:
+        os.environ[DIRECTORY_VARIABLE] = directory
+        try:
+            yield
+        finally:
+            del os.environ[DIRECTORY_VARIABLE]
 
 
 class Metrics:
@@ -102,9 +108,19 @@ class Metrics:
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see DIRECTORY_VARIABLE
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
-        if not os.environ.get(DIRECTORY_VARIABLE):
+        if not (directory := os.environ.get(DIRECTORY_VARIABLE)):
             return generate_latest(self._registry)
+        _forget_the_dead(Path(directory))
         registry = CollectorRegistry()
         collect: Callable[[CollectorRegistry], object] = MultiProcessCollector
         collect(registry)
         return generate_latest(registry)
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """Takes out what is under way in processes that are no more; what they have counted stays."""
+    for file in directory.glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(file.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
