@@ -5,16 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
 
 from auditship.clock import now_ms
 from auditship.log import configure
-from auditship.settings import load
 from indexer.build import Builder
 from indexer.enrich import user_agent
 from indexer.enrich.actor import Actors
@@ -41,8 +38,6 @@ KEPT_BYTES: Final = 64 << 20
 """How much free memory the C library may hold on to."""
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
-CONFIG_VARIABLE: Final = "AUDITSHIP_CONFIG_FILE"
-"""Tells worker processes which file to read: each starts afresh and shares nothing with the one that started it."""
 
 _log = logging.getLogger("auditship.indexer")
 
@@ -112,11 +107,9 @@ def expire(expirer: Expirer, reader: Reader, policies: Policies) -> list[str]:
     return expirer.expire(now_ms(), exceptions=exceptions(segments, policies))
 
 
-def create() -> Starlette:
+def create(settings: IndexerSettings) -> Starlette:
     """A worker's application; the server calls this in each worker process."""
     configure()
-    name = os.environ.get(CONFIG_VARIABLE)
-    settings = load(IndexerSettings, Path(name) if name else None)
     app = application(indexer_of(settings))
     settle()
     return app

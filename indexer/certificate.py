@@ -16,9 +16,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from uvicorn import Config
+
+from auditship.errors import ConfigurationError
 
 INTERVAL_S: Final = 5.0
 
@@ -31,6 +34,33 @@ def tls_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SS
     certificate = Certificate(files, default)
     threading.Thread(target=_keep_up, args=(certificate,), name="certificate", daemon=True).start()
     return certificate.context
+
+
+def check_files(certificate: Path | None, key: Path | None, authorities: Path | None) -> None:
+    """Tries what a server is to show and to trust.
+
+    Raises:
+        ConfigurationError: naming the file that cannot be used.
+    """
+    if certificate is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for path in filter(None, (certificate, key, authorities)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}", "The indexer must be able to read it.") from None
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"{certificate}, {key}: {error}", "They should be a certificate and its key, in PEM."
+        ) from None
+    if authorities is not None:
+        try:
+            context.load_verify_locations(authorities)
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{authorities}: {error}", "It should hold certificates of authorities, in PEM.") from None
 
 
 class Certificate:

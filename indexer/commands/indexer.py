@@ -1,19 +1,20 @@
 """``auditship indexer``: the server's process, and its workers.
 
 SIGHUP reads the configuration again. If it is good, workers that use it take the place of those that do not, with the same
-listening socket: no connection is refused meanwhile. If it is not, that is logged, and everything goes on as before.
+listening socket: no connection is refused meanwhile. What one process alone decides, and what is one process alone, cannot be
+replaced so: the program then takes its own place, with the socket. If the configuration is not good, that is logged, and
+everything goes on as before. Workers are given the configuration that was found good, and read no other.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import ssl
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Final
 
@@ -25,17 +26,15 @@ from auditship.errors import ConfigurationError
 from auditship.limits import open_files
 from auditship.log import configure
 from auditship.settings import load
-from indexer.assemble import CONFIG_VARIABLE, builder_of, places_of
-from indexer.certificate import tls_context
+from indexer.assemble import builder_of, create, places_of
+from indexer.certificate import check_files, tls_context
 from indexer.commands import again
+from indexer.commands.listening import Listening
 from indexer.configured import record_configuration
 from indexer.metrics import share_directory
 from indexer.protocol import Protocol
 from indexer.settings import IndexerSettings
-from indexer.store.select import open_writer
 
-SOCKET_VARIABLE: Final = "AUDITSHIP_LISTENING_SOCKET"
-"""Tells a program that takes its own place which descriptor listens already, and where."""
 OPEN_FILES_SPARE: Final = 256
 """Files beside connections: databases, segments, logs, connections to a cluster."""
 
@@ -55,40 +54,84 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
 
     SIGHUP reads the configuration again; a bad one is told, and the old one kept.
     """
-    if not check:
-        again.hold_hang_ups()
-    settings = _checked(config)
     if check:
+        _checked(config)
         click.echo("the configuration is good")
         return
-    configure()
-    _allow_connections(settings.connections_max)
-    if config is not None:
-        os.environ[CONFIG_VARIABLE] = str(config.absolute())
-    record_configuration(settings, config)
-    server = _server(settings, workers or settings.workers)
-    listening = _inherited(settings.listen) or server.bind_socket()
-    if server.workers > 1:
-        with share_directory():
-            _Supervisor(
-                server,
-                [listening],
-                lambda: again.is_good(lambda: _take_over(config, settings), _log, "the configuration is good; reloading"),
-            ).run()
-    else:
-        _serve_alone(
-            server,
-            listening,
-            settings.listen,
-            lambda: again.is_good(lambda: _take_over(config, settings), _log, "the configuration is good; reloading"),
-        )
+    again.hold_hang_ups()
+    running = _Running(config, workers)
+    if running.serve():
+        running.listening.hand_on()
+        again.begin()
 
 
 def _checked(config: Path | None) -> IndexerSettings:
     """The configuration, and everything it names tried."""
     settings = load(IndexerSettings, config)
     builder_of(settings.enrichment, places_of(settings.enrichment), retention=settings.store.retention)
+    check_files(settings.certificate_file, settings.certificate_key_file, settings.client_ca_file)
+    _check_store(settings)
     return settings
+
+
+def _check_store(settings: IndexerSettings) -> None:
+    """Reads the keys of a cluster, or writes beside where the embedded store is or is to be; leaves nothing behind."""
+    if settings.store.kind == "elasticsearch":
+        from indexer.store.elasticsearch.connection import connect  # noqa: PLC0415 - what a store needs is imported only for it
+
+        for side in ("writer", "reader"):
+            connect(settings.elasticsearch, side).close()
+        return
+    path = settings.store.path
+    try:
+        with TemporaryDirectory(prefix=".check-", dir=next(each for each in (path, *path.absolute().parents) if each.exists())):
+            return
+    except OSError as error:
+        raise ConfigurationError(
+            f"store.path: {path}: {error.strerror}", "The store's path must be a folder that the indexer can write to."
+        ) from None
+
+
+class _Running:
+    """The configuration by which this program works, and the server that it makes.
+
+    Raises:
+        ConfigurationError: it is not good.
+    """
+
+    def __init__(self, config: Path | None, workers: int | None) -> None:
+        self._file = config
+        self._workers = workers
+        self._settings = _checked(config)
+        configure()
+        self.listening = Listening(self._settings)
+        _log.info("Uvicorn running on %s", self._settings.listen)
+        record_configuration(self._settings, config)
+
+    def serve(self) -> bool:
+        """Serves until the program is to end, or (then it is true) to take its own place."""
+        server = self.server()
+        if server.workers == 1:
+            return _serve_alone(server, self)
+        with share_directory():
+            supervisor = _Supervisor(server, self)
+            supervisor.run()
+            return supervisor.is_again
+
+    def reload(self) -> bool:
+        """Takes the configuration as it is now, if it is good."""
+        return again.is_good(self._take_over, _log, "the configuration is good; reloading")
+
+    def _take_over(self) -> None:
+        settings = _checked(self._file)
+        self.listening.prepare(settings)
+        record_configuration(settings, self._file)
+        self._settings = settings
+
+    def server(self) -> uvicorn.Config:
+        """The server, and the application of its workers."""
+        _allow_connections(self._settings.connections_max)
+        return _server(self._settings, self._workers or self._settings.workers)
 
 
 def _allow_connections(connections_max: int) -> None:
@@ -98,24 +141,10 @@ def _allow_connections(connections_max: int) -> None:
         _log.warning("%d files can be open, too few for connections_max = %d: ulimit -Hn is lower", allowed, connections_max)
 
 
-def _take_over(config: Path | None, ours: IndexerSettings) -> None:
-    """Tries what the configuration says now, but for what is ours already; it is on record if it is good."""
-    settings = _checked(config)
-    if settings.store.kind == "elasticsearch":
-        open_writer(settings)  # reads both keys
-    host, port = settings.host_port
-    if port != ours.host_port[1]:
-        try:
-            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        except OSError as error:
-            raise ConfigurationError(f"listen = {settings.listen!r}: {error.strerror}", "Choose another port.") from None
-    record_configuration(settings, config)
-
-
 def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
     host, port = settings.host_port
     return uvicorn.Config(
-        "indexer.assemble:create",
+        partial(create, settings),
         factory=True,
         host=host,
         port=port,
@@ -142,19 +171,31 @@ def _server(settings: IndexerSettings, workers: int) -> uvicorn.Config:
 class _Supervisor(Multiprocess):
     """Several workers; at SIGHUP each is replaced in turn, the new one being ready before the old one ends."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], is_good: Callable[[], bool]) -> None:
-        super().__init__(config, sockets)
+    def __init__(self, config: uvicorn.Config, running: _Running) -> None:
+        super().__init__(config, [running.listening.socket])
         again.hear_hang_ups()
-        self._is_good = is_good
+        self._running = running
+        self._is_to_begin_again = False
+
+    @property
+    def is_again(self) -> bool:
+        """Whether it ended so that the program takes its own place, and was not told to end meanwhile."""
+        return self._is_to_begin_again and not {signal.SIGTERM, signal.SIGINT}.intersection(self.signal_queue)
 
     def handle_hup(self) -> None:
-        """A reload, if the configuration is good."""
-        if self._is_good():
+        """A reload, if the configuration is good; its workers, and where they listen, are the program's own."""
+        if not self._running.reload():
+            return
+        before, self.config = self.config, self._running.server()
+        if (before.host, before.port, before.workers) == (self.config.host, self.config.port, self.config.workers):
             super().handle_hup()
+        else:
+            self._is_to_begin_again = True
+            self.should_exit.set()
 
 
-def _serve_alone(config: uvicorn.Config, listening: socket.socket, listen: str, is_good: Callable[[], bool]) -> None:
-    """One worker, in this process; at SIGHUP the program takes its own place and goes on with the same socket."""
+def _serve_alone(config: uvicorn.Config, running: _Running) -> bool:
+    """One worker, in this process; at SIGHUP it ends, and the program is to take its own place: then this is true."""
     server = uvicorn.Server(config)
     is_again, wishes = False, 0
 
@@ -163,33 +204,16 @@ def _serve_alone(config: uvicorn.Config, listening: socket.socket, listen: str, 
         del number, frame
         wishes += 1
         while wishes == 1 and not is_again:  # else it has come while one before it is seen to
-            if is_good():
+            if running.reload():
                 is_again = server.should_exit = True
             wishes = min(wishes - 1, 1)
 
     signal.signal(signal.SIGHUP, hang_up)
     again.hear_hang_ups()
-    kept = os.dup(listening.fileno())
     try:
-        server.run(sockets=[listening])
+        server.run(sockets=[running.listening.socket])
     except KeyboardInterrupt:
-        return
-    if is_again:
-        os.set_inheritable(kept, True)
-        os.environ[SOCKET_VARIABLE] = f"{kept} {listen}"
-        again.begin()
-    if not server.started:
+        return False
+    if not server.started and not is_again:
         sys.exit(1)
-
-
-def _inherited(listen: str) -> socket.socket | None:
-    """The listening socket that the program before us left, if it listens where we are to listen."""
-    number, _, where = os.environ.pop(SOCKET_VARIABLE, "").partition(" ")
-    if not number:
-        return None
-    listening = socket.socket(fileno=int(number))
-    listening.set_inheritable(False)
-    if where == listen:
-        return listening
-    listening.close()
-    return None
+    return is_again

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +163,29 @@ def test_an_agent_takes_its_own_renewed_certificate_and_another_authority_withou
     key.write_bytes(good_key.read_bytes())
     certificate.write_bytes(good.read_bytes())
     product.await_stored(5)
+
+
+def test_certificates_of_clients_that_are_asked_for_at_a_reload_are_asked_for_by_all_workers(
+    product: Product, authority: Authority
+) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 2\n{config.read_text()}")
+    indexer = product.start("indexer", "--config", "indexer.toml")
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    until(lambda: is_served(product, context), lambda: product.said("indexer"))
+    config.write_text(f'client_ca_file = "{authority.certificate}"\n{config.read_text()}')
+    indexer.send_signal(signal.SIGHUP)
+    log = product.home / "indexer.log"
+    until(lambda: log.read_text().count("Finished server process") == 2, lambda: product.said("indexer"))
+    assert not is_served(product, context)
+    context.load_cert_chain(*authority.sign("agent", "gw-1"))
+    assert is_served(product, context)
+
+
+def is_served(product: Product, context: ssl.SSLContext) -> bool:
+    """Whether a client of that kind is answered."""
+    try:
+        with urllib.request.urlopen(f"https://localhost:{product.port}/healthz", timeout=10, context=context) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -19,6 +19,7 @@ import urllib3
 from product import Product, free_port
 from receiver import Receiver
 from shipping import append, arrived, lines, product_for, until
+from support import header
 
 from auditship.sample import Sample
 
@@ -197,6 +198,89 @@ def test_an_indexer_reloads_under_load_without_refusing_a_connection(product: Pr
     found = product.await_stored(len(written))
     assert sorted(each["event"]["original"].encode() + b"\n" for each in found) == sorted(written)
     assert indexer.poll() is None
+
+
+def test_a_program_that_begins_is_not_ended_by_a_hang_up(product: Product) -> None:
+    indexer = product.start("indexer", "--config", "indexer.toml")
+    until(lambda: "SigBlk:\t0000000000000001" in Path(f"/proc/{indexer.pid}/status").read_text(), indexer.poll)
+    hang_up(indexer)
+    until(lambda: "reloading" in product.said("indexer"), lambda: product.said("indexer"))
+    until(lambda: is_listening(product.port), lambda: product.said("indexer"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_used_is_not_taken_at_a_reload(product: Product, tmp_path: Path, workers: int) -> None:
+    config = product.home / "indexer.toml"
+    good = f"workers = {workers}\n{config.read_text()}"
+    config.write_text(good)
+    indexer = product.start_indexer()
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        for bad, told in (
+            ('certificate_file = "no.pem"\ncertificate_key_file = "no.key"\n' + good, "no.pem: No such file"),
+            ('certificate_file = "file"\ncertificate_key_file = "file"\n' + good, "should be a certificate and its key"),
+            (good.replace("[store]", '[store]\nkind = "elasticsearch"\n') + ES_KEYS, "no.key: No such file"),
+            (good.replace('"store"', '"file/store"'), "store.path"),
+            (good.replace(f"127.0.0.1:{product.port}", taken), f"listen: {taken}: Address already in use"),
+        ):
+            config.write_text(bad)
+            before = product.said("indexer").count("not reloaded")
+            hang_up(indexer)
+            until(lambda before=before: product.said("indexer").count("not reloaded") > before, lambda: product.said("indexer"))  # type: ignore[misc]
+            assert told in product.said("indexer").rpartition("not reloaded")[2]
+            if "listen" not in told:
+                command = [sys.executable, "-m", "auditship.cli", "indexer", "--config", "indexer.toml", "--check"]
+                done = subprocess.run(command, cwd=product.home, capture_output=True, text=True, check=False, timeout=60)
+                assert done.returncode == 2
+                assert told in done.stderr
+    assert urllib3.PoolManager().request("GET", f"{product.url}/readyz").status == 200
+    assert indexer.poll() is None
+
+
+ES_KEYS = '[elasticsearch]\nwriter_key_file = "no.key"\nreader_key_file = "no.key"\n'
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """The workers of an indexer (the first of its children keeps account of what they share)."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_what_workers_share_is_taken_at_a_reload_too(product: Product) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 2\n{config.read_text()}")
+    indexer = product.start_indexer()
+    replace_in(config, "workers = 2", "workers = 3")
+    hang_up(indexer)
+    while len(children(indexer)) != 3:
+        with socket.create_connection(("127.0.0.1", product.port), 10):
+            time.sleep(0.01)
+    before, product.port = product.port, free_port()
+    replace_in(config, f":{before}", f":{product.port}")
+    replace_in(config, "workers = 3", "workers = 1")
+    hang_up(indexer)
+    until(lambda: is_listening(product.port), lambda: product.said("indexer"))
+    assert urllib3.PoolManager().request("GET", f"http://127.0.0.1:{product.port}/readyz").status == 200
+    assert not is_listening(before)
+    assert children(indexer) == []
+
+
+def test_workers_that_die_are_followed_by_such_as_they_were_and_leave_nothing_under_way(product: Product) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 2\n{config.read_text()}")
+    indexer = product.start_indexer()
+    head = header().to_headers() | {"Content-Encoding": "zstd", "Content-Length": "1000", "Host": "localhost"}
+    with socket.create_connection(("127.0.0.1", product.port), 10) as slow:
+        slow.sendall(b"POST /v1/blocks HTTP/1.1\r\n")
+        slow.sendall("".join(f"{name}: {value}\r\n" for name, value in head.items()).encode() + b"\r\nab")
+        until(lambda: metrics(product.url)["auditship_indexer_in_flight_bytes"] > 0, lambda: product.said("indexer"))
+        config.write_text(config.read_text() + f'[[readers]]\nname = "ada"\ntoken_sha256 = "{"0" * 64}"\n')
+        dead = children(indexer)
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"))
+    assert metrics(product.url)["auditship_indexer_in_flight_bytes"] == 0
 
 
 def test_a_request_whose_headers_do_not_come_is_closed_and_others_are_served(product: Product) -> None:
