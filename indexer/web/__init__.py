@@ -17,11 +17,10 @@ from starlette.responses import PlainTextResponse, Response
 from indexer.access import Access
 from indexer.record import Who
 from indexer.recorder import Recorder
-from indexer.store.contract import Hit, Page, Query, QueryError, Reader
+from indexer.store.contract import PAGE_BYTES_MAX, Hit, Page, Query, QueryError, Reader
 from indexer.web.page import page
 
 LIMIT_MAX: Final = 1000
-PAGE_BYTES_MAX: Final = 16 << 20
 PORTION_HITS: Final = 50
 """So many are asked for before it is known how large they are."""
 _HEADERS: Final = {
