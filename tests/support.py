@@ -13,7 +13,9 @@ from elasticsearch_node import Server
 
 from auditship.block import CHAIN_START, BlockHeader, chain_next, digest
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Setup
+from indexer.setup.administrator import Administrator
+from indexer.setup.cluster import ClusterSetup
+from indexer.setup.keys import Keys
 from indexer.store.elasticsearch.connection import Connection
 
 DATA = b'{"a":1}\n{"b":2}\n'
@@ -50,7 +52,9 @@ def set_up(server: Server, folder: Path, *, empty: bool = False, **more: Any) ->
     keys = {"writer_key_file": folder / "writer.key", "reader_key_file": folder / "reader.key"}
     settings = ElasticsearchSettings(urls=server.urls, ca_file=server.ca, **keys, **more)
     with closing(Connection(settings, basic=(server.user, server.password))) as connection:
-        list(Setup(connection).run(settings, classes=(), gateways=()))
+        administrator = Administrator(connection)
+        list(ClusterSetup(administrator).run(classes=(), gateways=()))
+        list(Keys(administrator, settings).ensure())
     return settings
 
 

@@ -16,8 +16,11 @@ from auditship.settings import load, read_secret
 from indexer.organizations import Policies
 from indexer.record import Access, recorded, this_user
 from indexer.settings import IndexerSettings
-from indexer.setup import Change, Setup
-from indexer.setup_kibana import KibanaSetup
+from indexer.setup.administrator import Administrator
+from indexer.setup.change import Change
+from indexer.setup.cluster import ClusterSetup
+from indexer.setup.keys import Keys
+from indexer.setup.kibana import KibanaSetup
 from indexer.store.elasticsearch.connection import Connection
 
 _Credentials = tuple[str | None, tuple[str, str] | None]
@@ -67,12 +70,14 @@ def setup(
     connection = Connection(settings.elasticsearch, api_key=api_key, basic=basic)
     changes: list[Change] = []
     try:
-        cluster = Setup(connection, dry_run=dry_run, allow_shorter_retention=allow_shorter_retention)
-        steps = chain(cluster.run(settings.elasticsearch, policies.classes, gateways), cluster.holds(policies))
+        administrator = Administrator(connection)
+        cluster = ClusterSetup(administrator, dry_run=dry_run, allow_shorter_retention=allow_shorter_retention)
+        keys = Keys(administrator, settings.elasticsearch, dry_run=dry_run)
+        steps = chain(cluster.run(policies.classes, gateways), keys.ensure(), cluster.holds(policies))
         if rotate_keys:
-            steps = chain(steps, cluster.rotate_keys(settings.elasticsearch))
+            steps = chain(steps, keys.rotate())
         if revoke_old_keys:
-            steps = chain(steps, cluster.revoke_keys(settings.elasticsearch))
+            steps = chain(steps, keys.revoke())
         if kibana_url:
             objects = KibanaSetup(kibana_url, api_key=api_key, basic=basic, ca_file=kibana_ca_file, dry_run=dry_run)
             steps = chain(steps, objects.run())

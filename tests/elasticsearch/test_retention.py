@@ -15,7 +15,10 @@ from stores import Store
 
 from indexer.organizations import HOLD, Policies
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Change, Setup, SetupError
+from indexer.setup.administrator import Administrator
+from indexer.setup.change import Change, SetupError
+from indexer.setup.cluster import ClusterSetup
+from indexer.setup.keys import Keys
 from indexer.store.contract import Query, Verdict
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
 from indexer.store.elasticsearch import segments as segments_module
@@ -36,8 +39,8 @@ class Cluster:
     def set_up(self, policies: Policies, **options: Any) -> list[Change]:
         connection = Connection(self.settings, basic=(self.server.user, self.server.password))
         with closing(connection):
-            setup = Setup(connection, **options)
-            changes = [*setup.run(self.settings, policies.classes, ()), *setup.holds(policies)]
+            setup = ClusterSetup(Administrator(connection), **options)
+            changes = [*setup.run(policies.classes, ()), *setup.holds(policies)]
         return [change for change in changes if change.change != "unchanged"]
 
     def policies(self, text: str) -> Policies:
@@ -193,10 +196,10 @@ def test_keys_are_rotated_under_a_running_writer_and_old_ones_taken_back(cluster
     async def work() -> list[Any]:
         first = await writer.append([entry(1)], redelivered=False)
         with closing(Connection(cluster.settings, basic=(cluster.server.user, cluster.server.password))) as connection:
-            setup = Setup(connection)
-            assert [change.change for change in setup.rotate_keys(cluster.settings)] == ["replaced", "replaced"]
+            keys = Keys(Administrator(connection), cluster.settings)
+            assert [change.change for change in keys.rotate()] == ["replaced", "replaced"]
             second = await writer.append([entry(2)], redelivered=False)
-            assert {change.change for change in setup.revoke_keys(cluster.settings)} == {"taken back"}
+            assert {change.change for change in keys.revoke()} == {"taken back"}
         third = await writer.append([entry(3), entry(1)], redelivered=True)
         await writer.close()
         return [*first, *second, *third]

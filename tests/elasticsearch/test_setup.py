@@ -19,7 +19,7 @@ from elasticsearch_node import Server
 import index_templates
 from auditship.errors import AuditshipError, ConfigurationError
 from indexer.commands.setup import setup
-from indexer.setup import SetupError
+from indexer.setup.change import SetupError
 
 STREAM = "logs-audit.web-30d"
 

@@ -12,7 +12,7 @@ from sample_entries import decoded, entry
 
 import index_templates
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import same
+from indexer.setup.change import same
 
 STREAM = "logs-audit.web-30d"
 DAY_MS = 86_400_000

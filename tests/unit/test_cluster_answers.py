@@ -13,7 +13,9 @@ from answering import Asked, answering
 from sample_entries import entry
 
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Setup, SetupError
+from indexer.setup.administrator import Administrator
+from indexer.setup.change import SetupError
+from indexer.setup.cluster import ClusterSetup
 from indexer.store.contract import Query, Unavailable
 from indexer.store.elasticsearch import ElasticsearchReader, ElasticsearchWriter
 from indexer.store.elasticsearch.connection import Connection, connect
@@ -129,7 +131,7 @@ def tell_segments(settings: ElasticsearchSettings) -> None:
 
 def set_up(settings: ElasticsearchSettings) -> None:
     with closing(Connection(settings)) as connection:
-        list(Setup(connection).run(settings, (), ()))
+        list(ClusterSetup(Administrator(connection)).run((), ()))
 
 
 @pytest.mark.parametrize("garbage", [NOT_UTF_8, DEEP], ids=["not UTF-8", "deep"])

@@ -16,7 +16,9 @@ from answering import Asked, answering
 
 from auditship.errors import ConfigurationError
 from indexer.settings import ElasticsearchSettings
-from indexer.setup import Change, Setup, SetupError
+from indexer.setup.administrator import Administrator
+from indexer.setup.change import Change, SetupError
+from indexer.setup.keys import Keys
 from indexer.store.elasticsearch.connection import Connection
 
 NOBODY = 65534
@@ -53,7 +55,7 @@ class Cluster:
     def work(self, what: str, **files: Path | None) -> list[Change]:
         settings = ElasticsearchSettings(urls=(self.url,), **{**self.files, **files})
         with closing(Connection(settings)) as connection:
-            return list(getattr(Setup(connection), what)(settings))
+            return list(getattr(Keys(Administrator(connection), settings), what)())
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_a_replaced_key_is_for_whoever_could_read_the_old_one(cluster: Cluster) 
         for path in cluster.files.values():
             os.chown(path, NOBODY, NOBODY)
     before = [standing(path) for path in cluster.files.values()]
-    assert [change.change for change in cluster.work("rotate_keys")] == ["replaced", "replaced"]
+    assert [change.change for change in cluster.work("rotate")] == ["replaced", "replaced"]
     assert [standing(path) for path in cluster.files.values()] == before
     assert [path.read_text().strip() for path in cluster.files.values()] == [encoded("new-4"), encoded("new-3")]
 
@@ -93,7 +95,7 @@ def test_a_file_that_cannot_be_given_to_its_owner_is_not_replaced_and_no_key_is_
         path.symlink_to("/etc/passwd")
     keys = dict(cluster.keys)
     with pytest.raises(SetupError, match=r"cannot be given to the owner of .*writer\.key: Operation not permitted"):
-        cluster.work("rotate_keys")
+        cluster.work("rotate")
     assert cluster.keys == keys
     assert cluster.files["reader_key_file"].read_text() == encoded("r-1")
 
@@ -104,13 +106,13 @@ def test_a_key_that_could_not_be_written_down_is_named(cluster: Cluster, monkeyp
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SetupError, match=r"reader\.key\.new: No space left on device") as caught:
-        cluster.work("rotate_keys")
+        cluster.work("rotate")
     assert "new-3" in caught.value.hint
     assert cluster.files["reader_key_file"].read_text() == encoded("r-1")
 
 
 def test_keys_that_stand_in_no_file_are_taken_back(cluster: Cluster) -> None:
-    assert {change.name.partition(" ")[2] for change in cluster.work("revoke_keys")} == {"w-0"}
+    assert {change.name.partition(" ")[2] for change in cluster.work("revoke")} == {"w-0"}
     assert set(cluster.keys) == {"w-1", "r-1"}
 
 
@@ -133,5 +135,5 @@ def test_no_key_is_taken_back_while_it_is_not_known_which_are_in_use(
         files["reader_key_file"].chmod(0o600)
     keys = dict(cluster.keys)
     with pytest.raises(ConfigurationError, match=told):
-        cluster.work("revoke_keys", **files)
+        cluster.work("revoke", **files)
     assert cluster.keys == keys

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import kibana
-from indexer.setup import SetupError
-from indexer.setup_kibana import KibanaSetup
+from indexer.setup.change import SetupError
+from indexer.setup.kibana import KibanaSetup
 
 Asked = tuple[str, str, dict[str, str], bytes]
 

@@ -2,7 +2,7 @@
 
 Safe to run again: objects that differ from ours are replaced by id, those that do not are left alone, and so is a rule that is
 there, since people add their actions to it.
-Raises :class:`~indexer.setup.SetupError` naming the Kibana, what was being done, and Kibana's own words.
+Raises :class:`~indexer.setup.change.SetupError` naming the Kibana, what was being done, and Kibana's own words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 import urllib3
 
 import kibana
-from indexer.setup import Change, SetupError, differences, same
+from indexer.setup.change import Change, SetupError, differences, same
 
 TIMEOUT_S: Final = 60.0
 _HEADERS: Final = {"kbn-xsrf": "true"}

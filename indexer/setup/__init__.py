@@ -1,0 +1,1 @@
+"""Makes a cluster, and a Kibana, ready: what ``auditship setup`` does."""

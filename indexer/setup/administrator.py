@@ -1,0 +1,50 @@
+"""A cluster, asked as an administrator: whatever goes wrong names the cluster, what was being done, and the remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from indexer.setup.change import SetupError
+from indexer.store.contract import Unavailable
+from indexer.store.elasticsearch.connection import Answer, Connection
+
+
+class Administrator:
+    """Asks. Raises :class:`~indexer.setup.change.SetupError`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.where = connection.where
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False) -> Answer:
+        """One request; ``missing`` lets a 404 pass."""
+        try:
+            answer = self.connection.call(method, path, None if body is None else json.dumps(body).encode())
+        except Unavailable as error:
+            hint = "Credentials of an administrator are needed: --user and --password-file, or --api-key-file."
+            refused = "401" in error.what or "403" in error.what
+            raise SetupError(error.what, hint if refused else error.hint) from None
+        if answer.ok or (missing and answer.status == HTTPStatus.NOT_FOUND):
+            return answer
+        hint = ""
+        if "derived api keys" in answer.reason():
+            hint = "Elasticsearch lets no API key make another: run this with --user and --password-file."
+        raise SetupError(f"{self.where}: {method} {path}: {answer.status} {answer.reason()}", hint)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What is there."""
+        return decoded(self.call("GET", path))
+
+
+def decoded(answer: Answer) -> dict[str, Any]:
+    """What an answer says."""
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise SetupError(f"not an answer of Elasticsearch: {answer.body[:100]!r}")
+    return value
