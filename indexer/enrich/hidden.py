@@ -61,11 +61,16 @@ class Hidden:
         if isinstance(value, list):
             return [self.replace(each) for each in value]
         if isinstance(value, dict):
-            return {self.text(key): self.replace(each) for key, each in value.items()}
+            return dict(zip(self.names(value), map(self.replace, value.values()), strict=True))
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             text = str(value)
             return value if self.text(text) == text else MASKED
         return value
+
+    def names(self, value: dict[str, Any], known: frozenset[str] = frozenset()) -> list[str]:
+        """The names in an object without what is hidden, but for those known; those that become the same are numbered."""
+        names = [name if name in known else self.text(name) for name in value]
+        return names if len(set(names)) == len(names) else [*_numbered(names)]
 
     def text(self, text: str) -> str:
         """A text without what is hidden."""
@@ -88,6 +93,18 @@ class Hidden:
                 for spelling in (encode(text)[1:-1].decode(), json.dumps(text)[1:-1], quote(text, safe=""), quote_plus(text)):
                     spelt.setdefault(spelling, spelt[text])
         return spelt
+
+
+def _numbered(names: list[str]) -> Iterator[str]:
+    taken: dict[str, int] = {}
+    for name in names:
+        shown, number = name, taken.get(name, 1)
+        while shown in taken:
+            number += 1
+            shown = f"{name} {number}"
+        taken[name] = number
+        taken.setdefault(shown, 1)
+        yield shown
 
 
 def leaves(value: Any) -> Iterator[str]:

@@ -3,7 +3,8 @@
 A line is gone through twice. First, what is to be hidden is found: values under names that are to be masked or replaced by
 pseudonyms, e-mail and IP addresses, and what a text gives away as a secret (``token=…``, ``Bearer …``). Then each of them is
 replaced in every text of the line, keys of extra fields included, also as it is written in JSON and in URLs. Since a document
-is made of the line that comes out, no field of it can hold what went in.
+is made of the line that comes out, no field of it can hold what went in. Of a name that stands twice in an object only the last
+value comes out, which is the one that is read.
 
 Never touched are the fields by which a document is kept and found: timestamp, organization.id, action, status and the types of
 actor and resource; ``actor.id`` becomes a pseudonym where that is asked for, or where it is an e-mail address that is hidden.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 from msgspec import DecodeError
@@ -21,9 +23,7 @@ from msgspec import DecodeError
 from indexer.enrich.clues import MASKED, addresses, emails, is_email, may_give_away_secrets, network, secrets
 from indexer.enrich.hidden import Hidden, Nested, decode, encode, leaves
 from indexer.enrich.names import Choice, Names
-
-PATH_MAX: Final = 1024
-"""Characters of a field's dotted path, its last ones, by which it can be named."""
+from indexer.enrich.twice import PATH_MAX, earlier, is_doubled
 
 _STRUCTURE: Final = frozenset({"timestamp", "action", "status", "organization.id", "actor.type", "actor.id", "resource.type"})
 _PARTS: Final = {
@@ -35,6 +35,7 @@ _PARTS: Final = {
 _KNOWN: Final = frozenset(
     {*_PARTS, "timestamp", "action", "status", "ip", "user_agent", "reason", "request_id", "session_id", "changes"}
 )
+_CHANGE: Final = frozenset({"field", "from", "to"})
 _NAME_KEYS: Final = ("field", "name", "key", "attribute", "header")
 _VALUE_KEYS: Final = frozenset({"value", "values", "from", "to", "old", "new", "before", "after", "old_value", "new_value"})
 
@@ -66,14 +67,14 @@ class Mask:
         self.secrets_in_text = secrets_in_text
 
     def text(self, raw: bytes) -> bytes:
-        """A line's JSON with its values hidden; the very same bytes where there is nothing to hide.
+        """A line's JSON with its values hidden, each name in an object once; the very same bytes where that is so already.
 
         Raises:
             msgspec.DecodeError: it is not JSON.
             RecursionError: it is nested too deeply.
         """
         line = _Line(self, gives_away=self.secrets_in_text and may_give_away_secrets(raw))
-        hidden = line.hide(decode(raw))
+        hidden = line.hide(line.read(raw))
         return encode(hidden) if line.is_touched else raw
 
 
@@ -90,6 +91,14 @@ class _Line:
         """Whether there was anything to hide."""
         return self._hidden.is_any
 
+    def read(self, text: bytes, path: str = "") -> Any:
+        """What JSON says; where it has a name twice, what stands there first is looked at too, and not to be kept."""
+        value = decode(text)
+        for name, each in earlier(text) if is_doubled(text, value) else ():
+            self._hidden.is_any = True
+            self._field(f"{path}.{name}"[-PATH_MAX:] if path else name, each)
+        return value
+
     def hide(self, value: Any) -> Any:
         """The whole line, hidden."""
         if not isinstance(value, dict):
@@ -102,7 +111,7 @@ class _Line:
         looked = {name: self._look_at(name, each) for name, each in value.items()}
         if not self.is_touched:
             return value
-        return dict(self._finish(name, each) for name, each in looked.items())
+        return self._object(looked, _KNOWN, self._finish)
 
     # First: what is to be hidden.
 
@@ -176,7 +185,7 @@ class _Line:
         if text.lstrip()[:1] not in ("{", "["):
             return text
         try:
-            value = decode(text)
+            value = self.read(text.encode(), path)
         except DecodeError:
             return text
         return Nested(text, value, self._look(value, path))
@@ -217,26 +226,22 @@ class _Line:
 
     # Then: replacing it, wherever it stands.
 
-    def _finish(self, name: str, value: Any) -> tuple[str, Any]:
-        if name not in _KNOWN:
-            return self._hidden.text(name), self._hidden.replace(value)
+    def _finish(self, name: str, value: Any) -> Any:
+        """A field of the line itself."""
+        replace = self._hidden.replace
         if name in _PARTS and isinstance(value, dict):
-            known = _PARTS[name]
-            return name, {
-                key if key in known else self._hidden.text(key): each
-                if f"{name}.{key}" in _STRUCTURE and isinstance(each, str)
-                else self._hidden.replace(each)
-                for key, each in value.items()
-            }
+            return self._object(
+                value, _PARTS[name], lambda key, each: each if _is_kept(f"{name}.{key}", each) else replace(each)
+            )
         if name == "changes" and isinstance(value, list):
-            return name, [
-                {
-                    key if key in ("field", "from", "to") else self._hidden.text(key): self._hidden.replace(each)
-                    for key, each in change.items()
-                }
-                if isinstance(change, dict)
-                else self._hidden.replace(change)
-                for change in value
-            ]
+            finish = partial(self._object, known=_CHANGE, finish=lambda _, each: replace(each))
+            return [finish(change) if isinstance(change, dict) else replace(change) for change in value]
         is_kept = (name in _STRUCTURE or name == "ip") and not isinstance(value, dict | list)
-        return name, value if is_kept else self._hidden.replace(value)
+        return value if is_kept else replace(value)
+
+    def _object(self, value: dict[str, Any], known: frozenset[str], finish: Callable[[str, Any], Any]) -> dict[str, Any]:
+        return dict(zip(self._hidden.names(value, known), (finish(*each) for each in value.items()), strict=True))
+
+
+def _is_kept(path: str, value: Any) -> bool:
+    return path in _STRUCTURE and isinstance(value, str)

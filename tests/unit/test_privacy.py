@@ -151,6 +151,60 @@ def test_what_is_not_secret_stays_and_the_mask_is_told() -> None:
     assert json.loads(document["event"]["original"]) == event | {"changes": document["audit"]["changes"]}
 
 
+@pytest.mark.parametrize(
+    ("more", "secret"),
+    [
+        (b'"note":"bob@example.org","note":"x"', "bob@example.org"),
+        (b'"password":"hunter22","password":null', "hunter22"),
+        (b'"password":"hunter22","password":null,"note":"it was hunter22"', "hunter22"),
+        (b'"config":{"password" : "hunter22", "password":"short"}', "hunter22"),
+        (rb'"config":{"a\\":1,"pass\u0077ord":"hunter22","password":null,"b":"\u005c"}', "hunter22"),
+        (rb'"config":"{\"password\":\"hunter22\",\"password\":null}"', "hunter22"),
+        (b'"actor":{"type":"user","id":"u-7","email":"bob@example.org","email":null}', "bob@example.org"),
+        (b'"resource":{"type":"project"},"list":[{"x":[{"token":"hunter22","token":[]}]}]', "hunter22"),
+        (b'"env":{"name":"PASSWORD","value":"hunter22"},"env":1,"note":"hunter22"', "hunter22"),
+    ],
+)
+def test_a_value_whose_name_stands_again_is_nowhere(more: bytes, secret: str) -> None:
+    nothing_else = EVENT | {"actor": {"type": "user", "id": "u-7"}}
+    (body,) = built(json.dumps(nothing_else).encode()[:-1] + b"," + more + b"}\n", Privacy(emails="mask"))
+    assert not holds(body, secret)
+    assert json.loads(body)["event"]["kind"] == "event"
+    assert json.loads(body)["tags"] == ["masked"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        r'"name":"Zo\u00eb","url":"https:\/\/example.com"',
+        r'"a":"\u005c","b\\":"\"","c":"\\\"","d" : ": \":"',
+        r'"text":"{\"a\": [{\"a\":1.50}, {\"a\":1}]}","list":[{"a":1},{"a":2}]',
+    ],
+)
+def test_a_line_in_which_no_name_stands_twice_stays_byte_for_byte(more: str) -> None:
+    raw = json.dumps(EVENT)[:-1] + "," + more + "}"
+    document = json.loads(built(raw.encode() + b"\n", Privacy())[0])
+    assert document["event"]["original"] == raw
+    assert "tags" not in document
+
+
+def test_names_that_become_the_same_keep_their_values() -> None:
+    event = EVENT | {
+        "members": {"a@x.org": "admin", "b@x.org": "viewer", "[masked]": "literal", "[masked] 2": "too", "c@x.org": "owner"},
+        "hits": {"203.0.113.7": 5, "203.0.113.9": 7},
+        "d@x.org": 1,
+        "e@x.org": 2,
+        "actor": {**EVENT["actor"], "f@x.org": 3, "g@x.org": 4},
+    }
+    document = one(event, Privacy(emails="mask", ip="truncate"))
+    extra, original = document["audit"]["extra"], json.loads(document["event"]["original"])
+    assert sorted(extra["members"].values()) == ["admin", "literal", "owner", "too", "viewer"]
+    assert extra["hits"] == {"203.0.113.0": 5, "203.0.113.0 2": 7}
+    assert (extra[MASKED], extra[f"{MASKED} 2"]) == (1, 2)
+    assert (extra[f"actor.{MASKED}"], extra[f"actor.{MASKED} 2"]) == (3, 4)
+    assert (original[MASKED], original["actor"][MASKED]) == (1, 3)
+
+
 def test_the_hash_is_that_of_the_line_as_it_was_unless_it_is_keyed() -> None:
     raw = json.dumps(EVENT | {"pin": "1234"}).encode()
     sha = hashlib.sha256(raw).hexdigest()
