@@ -13,14 +13,15 @@ from typing import Final
 MASKED: Final = "[masked]"
 
 _EMAIL: Final = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]{1,63}\.)+[\w-]{2,63}")
-_ADDRESS: Final = re.compile(r"(?<![\w.:])[0-9A-Fa-f:.]{3,45}(?![\w:])")
+_IPV4: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\w|\.\d)")
+_IPV6: Final = re.compile(r"(?:(?<![\w.:])|(?<=\w:))[0-9A-Fa-f:.]{3,45}(?![\w:])")
 _CALLED: Final = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|credential)s?"
 _GIVEN_AWAY: Final = (
     re.compile(rf"(?i:{_CALLED}[\"']?\s{{0,3}}=\s{{0,3}}[\"']?)([^\s\"'&,;}}\]]{{1,4000}})"),  # token=…
     re.compile(rf"(?i:{_CALLED}\\?[\"']\s{{0,3}}:\s{{0,3}}\\?[\"']?)([^\s\"'\\,}}\]]{{1,4000}})"),  # "token": "…"
     re.compile(rf"(?i:{_CALLED}\s{{0,3}}:\s{{0,3}})(?=\S{{0,200}}\d)([^\s\"'&,;}}\]]{{1,4000}})"),  # Api-Key: …
     re.compile(r"\b(?i:bearer|basic)\s{1,3}(?=\S{0,4000}[\dA-Z=])([\w.~+/=-]{8,4000})"),
-    re.compile(r"://[^/\s:@]{0,200}:([^/\s@]{1,500})@"),
+    re.compile(r"://[^/\s:@]{0,200}:([^/\s@]{1,500}(?:@[^/\s@\"'<>?#]{1,200}){0,8})@"),  # a password may have an @
 )
 _HINTS: Final = (b"passw", b"passphrase", b"pwd", b"secret", b"token", b"key", b"credential", b"bearer", b"basic")
 """What a line has somewhere in which a text gives anything away, but for an address with a password in it."""
@@ -32,11 +33,6 @@ def emails(text: str) -> Iterator[str]:
         yield from (match.group() for match in _EMAIL.finditer(text))
 
 
-def is_email(text: str) -> bool:
-    """Whether a text is an e-mail address and nothing else."""
-    return _EMAIL.fullmatch(text) is not None
-
-
 def secrets(text: str) -> Iterator[str]:
     """The secrets in a text, as far as it says that they are."""
     for pattern in _GIVEN_AWAY:
@@ -44,13 +40,18 @@ def secrets(text: str) -> Iterator[str]:
 
 
 def addresses(text: str, how: str) -> Iterator[tuple[str, str]]:
-    """The IP addresses in a text that stand there as words, with a port behind them or not, and what to show instead."""
-    for match in _ADDRESS.finditer(text):
-        found = match.group().rstrip(".")
-        for each in (found, found.rpartition(":")[0]):
-            if ("." in each or ":" in each) and (shown := network(each, how)):
-                yield each, shown
-                break
+    """The IP addresses in a text that stand there as words, or behind a colon, and what to show instead."""
+    if "." in text:
+        for match in _IPV4.finditer(text):
+            if shown := network(match.group(), how):
+                yield match.group(), shown
+    if ":" in text:
+        for match in _IPV6.finditer(text):
+            found = match.group().rstrip(".")
+            for each in (found, found.rpartition(":")[0]):
+                if ":" in each and (shown := network(each, how)):
+                    yield each, shown
+                    break
 
 
 def may_give_away_secrets(raw: bytes) -> bool:

@@ -7,7 +7,7 @@ is made of the line that comes out, no field of it can hold what went in. Of a n
 value comes out, which is the one that is read.
 
 Never touched are the fields by which a document is kept and found: timestamp, organization.id, action, status and the types of
-actor and resource; ``actor.id`` becomes a pseudonym where that is asked for, or where it is an e-mail address that is hidden.
+actor and resource; ``actor.id`` becomes a pseudonym where that is asked for, or where it has an e-mail address that is hidden.
 Short values are hidden where their names say so, but not looked for elsewhere (:mod:`indexer.enrich.hidden`).
 """
 
@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Literal
 
 from msgspec import DecodeError
 
-from indexer.enrich.clues import MASKED, addresses, emails, is_email, may_give_away_secrets, network, secrets
+from indexer.enrich.clues import MASKED, addresses, emails, may_give_away_secrets, network, secrets
 from indexer.enrich.hidden import Hidden, Nested, decode, encode, leaves
-from indexer.enrich.names import Choice, Names
+from indexer.enrich.names import Choice, Names, snake
 from indexer.enrich.twice import PATH_MAX, earlier, is_doubled
+
+KEYS_MAX: Final = 2000
+"""Short keys that are remembered in snake_case."""
 
 _STRUCTURE: Final = frozenset({"timestamp", "action", "status", "organization.id", "actor.type", "actor.id", "resource.type"})
 _PARTS: Final = {
@@ -36,8 +39,9 @@ _KNOWN: Final = frozenset(
     {*_PARTS, "timestamp", "action", "status", "ip", "user_agent", "reason", "request_id", "session_id", "changes"}
 )
 _CHANGE: Final = frozenset({"field", "from", "to"})
-_NAME_KEYS: Final = ("field", "name", "key", "attribute", "header")
+_NAME_KEYS: Final = frozenset({"field", "name", "key", "attribute", "header"})
 _VALUE_KEYS: Final = frozenset({"value", "values", "from", "to", "old", "new", "before", "after", "old_value", "new_value"})
+_KEY_MAX: Final = max(map(len, _NAME_KEYS | _VALUE_KEYS))
 
 
 class Mask:
@@ -133,23 +137,31 @@ class _Line:
 
     def _look_at_id(self, value: str) -> str:
         """``actor.id``, without which nobody knows who it was: a pseudonym, or as it is."""
-        is_hidden = self._mask.emails != "keep" and is_email(value)
+        is_hidden = self._mask.emails != "keep" and any(emails(value))
         if is_hidden or self._mask.names.is_pseudonymous("actor.id"):
-            return str(self._cover("pseudonym", value))
+            return str(self._cover("pseudonym", value.strip() or value))
         return value
 
     def _look_at_change(self, value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("field"), str):
             return self._look(value, "changes")
-        field, choice = value["field"], self._mask.names.choice(value["field"])
-        if choice == "keep":
-            return {key: each if key == "field" else self._look(each, field) for key, each in value.items()}
-        return {key: each if key == "field" else self._cover(choice, each) for key, each in value.items()}
+        field, choice = value["field"], self._named(value)
+        self._search(field, "")
+        self._search_keys(value, _CHANGE)
+        looked = {}
+        for key, each in value.items():
+            if key == "field":
+                looked[key] = each
+            elif choice != "keep":
+                looked[key] = self._cover(choice, each)
+            else:
+                looked[key] = self._look(each, field) if key in _CHANGE else self._field(f"{field}.{key}"[-PATH_MAX:], each)
+        return looked
 
     def _look_at_ip(self, value: str) -> str | None:
         """The address that the line came from; what is none is masked, the indexer says so of it anyway."""
         if self._mask.ip == "keep":
-            return value
+            return MASKED if self._search(value, "ip") else value
         self._hidden.is_any = True
         shown = network(value.strip(), self._mask.ip)
         self._hidden.add(value.strip(), shown or MASKED)
@@ -169,16 +181,24 @@ class _Line:
         if isinstance(value, list):
             return [self._look(each, path) for each in value]
         if isinstance(value, dict):
-            named = next((text for key in _NAME_KEYS if isinstance(text := value.get(key), str)), None)
-            choice: Choice = "keep" if named is None else self._mask.names.choice(named)
+            choice = self._named(value)
             self._search_keys(value, frozenset())
             return {
                 key: self._cover(choice, each)
-                if choice != "keep" and key in _VALUE_KEYS
+                if choice != "keep" and len(key) <= _KEY_MAX and _plain(key) in _VALUE_KEYS
                 else self._field(f"{path}.{key}"[-PATH_MAX:], each)
                 for key, each in value.items()
             }
         return value
+
+    def _named(self, value: dict[str, Any]) -> Choice:
+        """What is done with the values of an object that says which field they are of."""
+        for key, name in value.items():
+            if isinstance(name, str) and len(key) <= _KEY_MAX and _plain(key) in _NAME_KEYS:
+                choice = self._mask.names.choice(name[-PATH_MAX:])
+                if choice != "keep":
+                    return choice
+        return "keep"
 
     def _look_into(self, text: str, path: str) -> Any:
         """A text that is JSON has fields with names."""
@@ -195,18 +215,22 @@ class _Line:
             if key not in known:
                 self._search(key, "")
 
-    def _search(self, text: str, path: str) -> None:
-        """Notes the addresses and secrets in a text."""
-        mask = self._mask
+    def _search(self, text: str, path: str) -> bool:
+        """Notes the addresses and secrets in a text; whether there are any."""
+        mask, found = self._mask, False
         if mask.emails != "keep":
             for email in emails(text):
+                found = True
                 self._cover(mask.emails, email)
         if mask.ip != "keep" and path != "user_agent":  # whose versions look like addresses
             for address, shown in addresses(text, mask.ip):
+                found = True
                 self._hidden.add(address, shown)
         if self._gives_away:
             for secret in secrets(text):
+                found = True
                 self._hidden.add(secret, MASKED)
+        return found
 
     def _cover(self, choice: Choice, value: Any) -> Any:
         """What stands in the place of a value; the value is noted, and not to be found elsewhere."""
@@ -245,3 +269,8 @@ class _Line:
 
 def _is_kept(path: str, value: Any) -> bool:
     return path in _STRUCTURE and isinstance(value, str)
+
+
+@lru_cache(KEYS_MAX)
+def _plain(key: str) -> str:
+    return snake(key)

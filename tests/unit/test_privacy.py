@@ -188,6 +188,54 @@ def test_a_line_in_which_no_name_stands_twice_stays_byte_for_byte(more: str) -> 
     assert "tags" not in document
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["PassWord", "passWord", "userPassWord", "PASSWORD", "passPhrase", "accesskey", "awsAccessKeyId", "X-API-KEY", "CARDNUMBER",
+     "cardNumber", "Card Number", "card_Number_2"],
+)  # fmt: skip
+def test_a_name_is_known_however_it_is_written(name: str) -> None:
+    privacy = Privacy(mask=("cardNumber*",))
+    places: list[dict[str, Any]] = [
+        {name: "hunter22"},
+        {"deep": [{name: "hunter22"}]},
+        {"env": [{"name": name, "value": "hunter22"}]},
+    ]
+    for place in places:
+        assert not holds(built(json.dumps(EVENT | place).encode() + b"\n", privacy)[0], "hunter22")
+    assert one(EVENT | {"changes": [{"field": name, "to": "hunter22"}]}, privacy)["audit"]["changes"][0]["to"] == MASKED
+
+
+@pytest.mark.parametrize(
+    "name", ["uiBanner", "ui_banner", "multiBank", "photoKen", "mapping", "spin", "keyboard", "compassWord"]
+)
+def test_other_names_are_not_taken_for_it(name: str) -> None:
+    assert one(EVENT | {name: "hunter22"}, Privacy(mask=("*iban*",)))["audit"]["extra"] == {name: "hunter22"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env": [{"Name": "DB_PASSWORD", "Value": "hunter22"}]},
+        {"diff": {"attribute": "Password", "oldValue": "other", "newValue": "hunter22"}},
+        {"p": {"name": "settings", "key": "db_password", "value": "hunter22"}},
+        {"changes": [{"field": "settings", "name": "db_password", "to": "hunter22"}]},
+        {"changes": [{"field": "settings", "password": "hunter22", "to": 1}]},
+        {"changes": [{"field": "settings.?token=hunter22&", "to": 1}]},
+        {"changes": [{"field": "settings", "token=hunter22": 1}]},
+    ],
+)
+def test_what_a_pair_or_a_change_names_is_nowhere(more: dict[str, Any]) -> None:
+    assert not holds(built(json.dumps(EVENT | more).encode() + b"\n", Privacy())[0], "hunter22")
+
+
+def test_a_pair_that_names_no_secret_stays() -> None:
+    more = {
+        "env": [{"Name": "LEVEL", "Value": "debug"}],
+        "changes": [{"field": "members.bob", "to": "hunter22", "note": "was new"}],
+    }
+    assert json.loads(one(EVENT | more, Privacy())["event"]["original"]) == EVENT | more
+
+
 def test_names_that_become_the_same_keep_their_values() -> None:
     event = EVENT | {
         "members": {"a@x.org": "admin", "b@x.org": "viewer", "[masked]": "literal", "[masked] 2": "too", "c@x.org": "owner"},
@@ -227,6 +275,7 @@ def test_the_hash_is_that_of_the_line_as_it_was_unless_it_is_keyed() -> None:
         ('{"token": "tok-9999"}', "tok-9999"),
         ('{\\"token\\": \\"tok-9999\\"}', "tok-9999"),
         ("X-Api-Key: k-2222", "k-2222"),
+        ("postgres://app:p@ssw0rd@db", "p@ssw0rd"),
     ],
 )
 def test_what_a_text_gives_away_is_hidden_in_the_whole_line(text: str, given_away: str) -> None:
@@ -306,6 +355,49 @@ def test_an_address_is_truncated_everywhere(ip: str, kept: str) -> None:
     assert document["audit"]["location"] == "Unknown"
     for each in (ip, ip.lower(), "203.0.113.77", "198.51.100.99", "203.0.113.0"):
         assert not holds(body, each), each
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "client:{} peer:198.51.100.98:443",
+        "db:{}:5432",
+        "{}:198.51.100.98",
+        "1:2:{}",
+        "::ffff:{}",
+    ],
+)
+def test_an_address_behind_a_colon_is_truncated(text: str) -> None:
+    event = EVENT | {"note": text.format("203.0.113.99"), "changes": [{"field": text.format("203.0.113.99"), "to": 1}]}
+    (body,) = built(json.dumps(event).encode() + b"\n", Privacy(ip="truncate"))
+    assert not holds(body, "203.0.113.99")
+    assert not holds(body, "198.51.100.98")
+    assert "203.0.113.0" in json.loads(body)["audit"]["extra"]["note"]
+
+
+def test_an_address_of_version_6_behind_a_colon_is_truncated() -> None:
+    document = one(EVENT | {"note": "client:2001:db8:1:2::99 [2001:db8:1:2::98]:443"}, Privacy(ip="truncate"))
+    assert document["audit"]["extra"]["note"] == "client:2001:db8:1:: [2001:db8:1::]:443"
+
+
+@pytest.mark.parametrize("text", ["at 12:30:45.123", "1.2.3.4.5", "v1.2.3.4", "Foo::Bad::Cafe", "00:1a:2b:3c:4d:5e", "1.2.3"])
+def test_what_only_looks_like_an_address_stays(text: str) -> None:
+    assert one(EVENT | {"note": text}, Privacy(ip="truncate"))["audit"]["extra"]["note"] == text
+
+
+@pytest.mark.parametrize("who", ["Bob <bob@example.org>", "bob@example.org ", "\tbob@example.org", "okta|bob@example.org"])
+def test_an_id_that_has_an_email_address_is_a_pseudonym(who: str) -> None:
+    event = EVENT | {"actor": {"type": "user", "id": who, "email": "bob@example.org"}}
+    (body,) = built(json.dumps(event).encode() + b"\n", Privacy(emails="mask"))
+    assert not holds(body, "bob@example.org")
+    assert json.loads(body)["user"]["id"] == Keyed(KEY, "org-1").pseudonym(who.strip())
+
+
+@pytest.mark.parametrize("ip", ["bob@example.org", "from bob@example.org", "?token=bob@example.org"])
+def test_an_email_address_or_a_secret_in_the_place_of_an_address_is_masked(ip: str) -> None:
+    (body,) = built(json.dumps(EVENT | {"ip": ip}).encode() + b"\n", Privacy(emails="mask"))
+    assert not holds(body, "bob@example.org")
+    assert json.loads(body)["audit"]["rejection"]["pointer"] == "/ip"
 
 
 def test_an_address_that_is_none_is_not_shown_by_the_reason_either() -> None:
