@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -78,3 +79,13 @@ class Kind(When):
         if wrong := sorted(set(self.type) - known):
             raise ValueError(f"type {wrong[0]!r} does not go with {', '.join(self.category)}: {', '.join(sorted(known))} do")
         return self
+
+
+def name(text: str) -> str:
+    """As rules spell it: lower case, ``.`` between parts, ``_`` between words."""
+    return words(re.sub(r"[:/]+", ".", text))
+
+
+def words(text: str) -> str:
+    """The same, but for its parts: a role such as ``project:read`` is one."""
+    return re.sub(r"[\s-]+", "_", text.strip().lower())

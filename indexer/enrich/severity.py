@@ -24,7 +24,8 @@ from auditship.settings import Settings, load
 from indexer.document import EVENT_SEVERITY
 from indexer.enrich.cache import Cache
 from indexer.enrich.grant import Grant, granted
-from indexer.enrich.rule import Kind, Rule, When
+from indexer.enrich.rule import Kind, Rule, When, words
+from indexer.enrich.rule import name as name_of
 
 JUDGEMENTS_MAX: Final = 20_000
 ORGANIZATIONS_MAX: Final = 100_000
@@ -99,7 +100,7 @@ class Table:
     def judging(self, action: str) -> Iterator[tuple[str, Rule]]:
         """The rules that can judge an action, in their order."""
         for (condition, grants, _), rule in zip(self._rules, self.rules, strict=True):
-            if condition.action.match(_name(action)):
+            if condition.action.match(name_of(action)):
                 yield rule
                 if condition.status is None and condition.resource is None and grants is None:
                     return
@@ -111,7 +112,7 @@ class Table:
         return cache.get(key) or cache.find(key) or cache.put(key, self._make(*key))
 
     def _make(self, action: str, status: str, resource_type: str) -> Judgement:
-        name, resource = _name(action), _name(resource_type)
+        name, resource = name_of(action), name_of(resource_type)
         kind = next(kind for condition, kind in self._kinds if condition.holds(name, status, resource))
         perhaps: list[tuple[Grants, Judgement]] = []
         for condition, grants, rule in self._rules:
@@ -188,17 +189,16 @@ class Severities:
 
 
 def _grants(rule: Rule) -> Grants | None:
-    return Grants(_globs(tuple(role.lower() for role in rule.role)), rule.target) if rule.role else None
+    return Grants(_spelt(rule.role, words), rule.target) if rule.role else None
 
 
 def _names(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Globs of names; a set such as ``[a-z]`` stays as it is."""
-    return _globs(tuple(pattern.lower() if "[" in pattern else _name(pattern) for pattern in patterns))
+    return _spelt(patterns, name_of)
 
 
-def _name(text: str) -> str:
-    """As rules spell it: lower case, ``.`` between parts, ``_`` between words."""
-    return re.sub(r"[\s-]+", "_", re.sub(r"[:/]+", ".", text.strip().lower()))
+def _spelt(patterns: tuple[str, ...], spell: Callable[[str], str]) -> re.Pattern[str]:
+    """Globs; a set such as ``[a-z]`` stays as it is."""
+    return _globs(tuple(pattern.lower() if "[" in pattern else spell(pattern) for pattern in patterns))
 
 
 def _globs(patterns: tuple[str, ...]) -> re.Pattern[str]:

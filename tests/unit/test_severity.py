@@ -221,6 +221,12 @@ ROLE = {"changes": [{"field": "role", "from": "viewer", "to": "Owner"}]}
         {"action": "permission.update", "resource": {"type": "project"}, "data": {"member": {"id": "u-7", "roles": ["owner"]}}},
         {"action": "user.update", "resource": {"type": "user", "id": "u-7", "role": "superuser"}},
         {"action": "api_token.update", "resource": {"type": "api_token", "id": "u-7"}, "scopes": ["*:*"]},
+        {"action": "role.assign", "resource": {"type": "service-account", "id": "u-7"}, **ROLE},
+        {"action": "role.assign", "resource": {"type": "Service Account", "id": "u-7"}, **ROLE},
+        {"action": "role.assign", "resource": {"type": "serviceAccount", "id": "u-7"}, **ROLE},
+        {"action": "role.assign", "resource": {"type": "team-member", "id": "u-7"}, **ROLE},
+        {"action": "role.assign", "resource": {"type": "API-Token", "id": "u-7"}, **ROLE},
+        {"action": "role.assign", "resource": ME, "changes": [{"field": "New Role", "to": "super-user"}]},
     ],
 )  # fmt: skip
 def test_who_grants_himself_a_privilege_is_critical_however_it_is_said(changes: dict[str, Any]) -> None:
@@ -247,6 +253,50 @@ def test_who_grants_himself_a_privilege_is_critical_however_it_is_said(changes: 
 def test_a_grant_to_another_or_of_less_is_no_self_grant(changes: dict[str, Any], severity: str, reason: str) -> None:
     found = BUILT_IN.judge(*line(action="role.assign", **changes))
     assert (found.severity, found.reason) == (severity, reason)
+
+
+@pytest.mark.parametrize(
+    "role",
+    ["super_admin", "Super Admin", "super-admin", "Organization Owner", "organisation-owner", "org-owner", "Org Owner", "super-user", "owner "],
+)  # fmt: skip
+def test_a_role_without_limits_is_known_however_it_is_written(role: str) -> None:
+    for more in ({"changes": [{"field": "role", "to": role}]}, {"role": role}, {"role": {"from": "viewer", "to": role}}):
+        assert judge("role.assign", resource="member", **more).reason == "a role without limits was granted"
+    assert judge(f"role.assign {role}", resource="member").reason == "a role without limits was granted"
+    assert judge(f"role.assign_{role} ", resource="member").reason == "a role without limits was granted"
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["role.revoke", "role.revoked", "role.remove", "role.unassign_admin", "Role:Un-Assign", "member.role.remove", "member.remove_role",
+     "member.unassign_owner", "member.remove", "user.delete", "user.suspend", "member.demote", "role.de-promote", "role.remake_owner"],
+)  # fmt: skip
+def test_what_takes_away_grants_nothing(action: str) -> None:
+    more = {} if "remake" in action else {"role": "owner", "changes": [{"field": "role", "to": "owner"}]}
+    found = BUILT_IN.judge(*line(action=action, resource=ME, **more))
+    assert found.reason in (None, "permissions changed", "membership changed")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"role": {"from": "owner", "to": "viewer"}},
+        {"role": {"old": "owner", "new": "viewer"}},
+        {"roles": {"before": ["owner", "dev"], "after": ["dev"]}},
+        {"roles": {"from": ["owner"], "to": ["owner", "dev"]}},
+        {"old": {"role": "owner"}, "new": {"role": "viewer"}},
+        {"data": {"oldValue": {"roles": [{"role": "owner"}]}}},
+    ],
+)
+def test_what_a_role_was_before_is_not_granted(more: dict[str, Any]) -> None:
+    assert BUILT_IN.judge(*line(action="member.update", resource=ME, **more)).reason == "membership changed"
+
+
+def test_a_role_of_an_operator_s_rule_is_spelt_as_an_action_is(tmp_path: Path) -> None:
+    text = '[[rule]]\naction = ["*"]\nrole = ["Project:Read-All"]\nseverity = "critical"\nreason = "everything"\n'
+    severities = Severities.load(rule_file(tmp_path, text))
+    assert judge("role.assign", role="project:read all", by=severities).reason == "everything"
+    assert judge("role.assign", role="project.read_all", by=severities).reason == "permissions changed"
 
 
 JSON = st.recursive(
