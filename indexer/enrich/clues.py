@@ -12,7 +12,9 @@ from typing import Final
 
 MASKED: Final = "[masked]"
 
-_EMAIL: Final = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]{1,63}\.)+[\w-]{2,63}")
+_LOCAL_MAX: Final = 64
+_LOCAL: Final = re.compile(rf"[\w.!#$%&'*+/=?^`{{|}}~-]{{1,{_LOCAL_MAX}}}")
+_DOMAIN: Final = re.compile(r"@(?:[\w-]{1,63}\.)+[\w-]{2,63}")
 _IPV4: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\w|\.\d)")
 _IPV6: Final = re.compile(r"(?:(?<![\w.:])|(?<=\w:))[0-9A-Fa-f:.]{3,45}(?![\w:])")
 _CALLED: Final = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|credential)s?"
@@ -29,8 +31,12 @@ _HINTS: Final = (b"passw", b"passphrase", b"pwd", b"secret", b"token", b"key", b
 
 def emails(text: str) -> Iterator[str]:
     """The e-mail addresses in a text."""
-    if "@" in text:
-        yield from (match.group() for match in _EMAIL.finditer(text))
+    end, at = 0, text.find("@")
+    while at >= 0:
+        if (domain := _DOMAIN.match(text, at)) and (local := _LOCAL.match(text[max(end, at - _LOCAL_MAX) : at][::-1])):
+            end = domain.end()
+            yield text[at - local.end() : end]
+        at = text.find("@", at + 1)
 
 
 def secrets(text: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What is hidden of one line, and its replacement wherever it stands.
 
-A value shorter than :data:`REPEAT_MIN` is not looked for. With more than :data:`HIDDEN_MAX` values every text is masked: the
-time that a line takes is bounded, and nothing is left over.
+A value shorter than :data:`REPEAT_MIN` is not looked for. With more than :data:`HIDDEN_MAX` values every text is masked, and
+where looking for them takes more than :data:`WORK_MAX`, every further one: the time that a line takes is bounded, and nothing
+is left over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from indexer.enrich.clues import MASKED
 REPEAT_MIN: Final = 4
 """Characters that a value has at least to be looked for in other texts."""
 HIDDEN_MAX: Final = 500
+WORK_MAX: Final = 2**26
+"""Characters of texts, times values that are looked for in them, in one line: some 0.3 s."""
+TEXT_COST: Final = 16
+"""Characters that take as long as a text takes by itself."""
 
+_MARKS: Final = 0xD800
+"""The first of 1,024 characters that are in no text: they keep places, so that nothing is found in what is put there."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")
 decode = Decoder(float_hook=Decimal).decode
 """JSON whose numbers stay as they are written."""
@@ -41,6 +48,7 @@ class Hidden:
     def __init__(self) -> None:
         self._instead: dict[str, str] = {}
         self._spelt: dict[str, str] | None = None
+        self._work = 0
         self.is_any = False
         """Whether there was anything to hide, be it too short to be looked for."""
 
@@ -76,14 +84,16 @@ class Hidden:
         """A text without what is hidden."""
         if self._spelt is None:
             self._spelt = self._spellings()
-        if len(self._instead) > HIDDEN_MAX or text == MASKED:
+        self._work += (len(text) + TEXT_COST) * len(self._spelt)
+        if len(self._instead) > HIDDEN_MAX or self._work > WORK_MAX or text == MASKED:
             return MASKED
-        spelt = self._spelt
-        found = [hidden for hidden in spelt if hidden in text]
+        found = [hidden for hidden in self._spelt if hidden in text]
         if not found:
             return text
-        pattern = "|".join(re.escape(hidden) for hidden in sorted(found, key=len, reverse=True))
-        return re.sub(pattern, lambda match: spelt[match.group()], text)
+        marks: dict[str, str] = {}
+        for hidden in sorted(found, key=len, reverse=True):
+            text = text.replace(hidden, marks.setdefault(self._spelt[hidden], chr(_MARKS + len(marks))))
+        return text.translate({ord(mark): instead for instead, mark in marks.items()})
 
     def _spellings(self) -> dict[str, str]:
         """The texts, also as they look within JSON that is a text, and in URLs."""

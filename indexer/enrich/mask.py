@@ -65,6 +65,7 @@ class Mask:
         secrets_in_text: bool,
     ) -> None:
         self.names = names
+        self.is_id_pseudonymous = names.is_pseudonymous("actor.id")
         self.pseudonym = pseudonym
         self.emails = emails
         self.ip = ip
@@ -138,7 +139,7 @@ class _Line:
     def _look_at_id(self, value: str) -> str:
         """``actor.id``, without which nobody knows who it was: a pseudonym, or as it is."""
         is_hidden = self._mask.emails != "keep" and any(emails(value))
-        if is_hidden or self._mask.names.is_pseudonymous("actor.id"):
+        if is_hidden or self._mask.is_id_pseudonymous:
             return str(self._cover("pseudonym", value.strip() or value))
         return value
 

@@ -500,6 +500,29 @@ def test_a_line_of_endless_secrets_is_masked_as_a_whole_and_in_time() -> None:
     one(EVENT | {"strings": strings} | {f"k{number}_token": f"value-{number}" for number in range(HIDDEN_MAX)}, Privacy())
 
 
+def test_many_hidden_values_are_found_in_long_texts_and_where_that_takes_too_long_the_rest_is_masked() -> None:
+    emails = [f"{number:03d}abcd@example.org" for number in range(490)]
+    note = " ".join(emails) + " and " + "0" * 20_000
+    document = one(EVENT | {"note": note, "list": emails}, Privacy(emails="mask"))
+    assert document["audit"]["extra"] == {"note": f"{MASKED} " * 490 + "and " + "0" * 20_000, "list": [MASKED] * 490}
+    long = {f"note_{number:02d}": "0" * 20_000 for number in range(20)}
+    document = one(EVENT | {"emails": emails, **long}, Privacy(emails="mask"))
+    assert document["audit"]["extra"]["note_19"] == MASKED
+    assert document["user"]["id"] == "u-7"
+
+
+@pytest.mark.parametrize(
+    "others", [("aaaa",), ("[masked]", "masked"), ("abcd", "cdefgh", "abcdefgh"), ("hunter22", "hunter2222")]
+)
+def test_hidden_values_that_overlap_are_replaced_each(others: tuple[str, ...]) -> None:
+    secrets = {f"k{number}_token": other for number, other in enumerate(others)}
+    text = " ".join(others) + " " + "".join(others) + "!"
+    document = one(EVENT | secrets | {"note": text}, Privacy())
+    rest = document["audit"]["extra"]["note"].replace(MASKED, "")
+    assert not any(other in rest for other in others)
+    assert rest.endswith("!")
+
+
 def test_organizations_without_privacy_are_handed_through_as_they_are() -> None:
     masks = Masks(lambda name: None, b"")
     data = json.dumps(EVENT).encode() + b"\nnonsense\n"
