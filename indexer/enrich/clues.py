@@ -12,6 +12,7 @@ from typing import Final
 
 MASKED: Final = "[masked]"
 
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_MAX: Final = 64
 _LOCAL: Final = re.compile(rf"[\w.!#$%&'*+/=?^`{{|}}~-]{{1,{_LOCAL_MAX}}}")
 _DOMAIN: Final = re.compile(r"@(?:[\w-]{1,63}\.)+[\w-]{2,63}")
@@ -76,6 +77,9 @@ def network(text: str, how: str) -> str | None:
         return MASKED
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Address(int(address) >> 80 << 80))
-    return str(ipaddress.IPv4Address(int(address) >> 8 << 8))
+    elif address in _NAT64:
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(ipaddress.IPv4Address(int(address) >> 8 << 8))
+    dropped = 88 if address.sixtofour else 80  # such a network would tell the whole of the IPv4 address that it was made from
+    return str(ipaddress.IPv6Address(int(address) >> dropped << dropped))

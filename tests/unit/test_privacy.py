@@ -338,6 +338,8 @@ def test_an_email_address_is_nowhere(email: str, how: Any) -> None:
         ("::ffff:203.0.113.77", "203.0.113.0"),
         ("2001:db8:1234:5678::77", "2001:db8:1234::"),
         ("2001:DB8:1234:5678:0:0:0:77", "2001:db8:1234::"),
+        ("64:ff9b::203.0.113.77", "203.0.113.0"),
+        ("64:ff9b::cb00:714d", "203.0.113.0"),
     ],
 )
 def test_an_address_is_truncated_everywhere(ip: str, kept: str) -> None:
@@ -398,6 +400,12 @@ def test_an_email_address_or_a_secret_in_the_place_of_an_address_is_masked(ip: s
     (body,) = built(json.dumps(EVENT | {"ip": ip}).encode() + b"\n", Privacy(emails="mask"))
     assert not holds(body, "bob@example.org")
     assert json.loads(body)["audit"]["rejection"]["pointer"] == "/ip"
+
+
+def test_the_address_that_6to4_makes_a_network_of_is_truncated_too() -> None:
+    document = one(EVENT | {"ip": "2002:cb00:714d:1::77", "note": "[2002:cb00:714e:1::77]"}, Privacy(ip="truncate"))
+    assert document["source"]["ip"] == "2002:cb00:7100::"
+    assert document["audit"]["extra"]["note"] == "[2002:cb00:7100::]"
 
 
 def test_an_address_that_is_none_is_not_shown_by_the_reason_either() -> None:
