@@ -202,8 +202,8 @@ class _Line:
         return "keep"
 
     def _look_into(self, text: str, path: str) -> Any:
-        """A text that is JSON has fields with names."""
-        if text.lstrip()[:1] not in ("{", "["):
+        """A text that is JSON, or such a text again, has fields with names."""
+        if text.lstrip()[:1] not in ("{", "[", '"'):
             return text
         try:
             value = self.read(text.encode(), path)

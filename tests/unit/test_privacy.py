@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -546,6 +548,125 @@ def test_the_sample_s_lines_stay_events_whatever_is_hidden() -> None:
         assert document["event"]["kind"] == "event"
         assert "@example.com" not in body.decode()
         assert document["user"]["id"].startswith("p-")
+
+
+LINES = 20
+NAMES = (
+    "password", "PassWord", "passWord", "PASSPHRASE", "passPhrase", "DB_PASSWORD", "apiKey", "X-Api-Key", "accesskey",
+    "Access Key", "clientSecret", "refreshToken", "Authorization", "cardNumber", "CARDNUMBER", "Card-Number",
+)  # fmt: skip
+Pairs = list[tuple[str, Any]]
+
+
+class Planter:
+    """Plants secrets in the fields of one line; an object is a list of pairs, so that a name can stand in it twice."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.planted: list[str] = []
+
+    def secret(self) -> Any:
+        """A value that is hidden by its name."""
+        word = f"{self.chance.getrandbits(64):016x}"
+        odd = self.chance.choice(["", "", ' "\\ü/', "@", "+&=", "\n"])
+        value = self.chance.choice([word, word[:8] + odd + word[8:], self.chance.randrange(10**12, 10**13)])
+        self.planted.append(str(value))
+        return value
+
+    def told(self) -> str:
+        """A text that gives itself away, whatever its name."""
+        chance, word = self.chance, f"{self.chance.getrandbits(64):016x}"
+        address = f"198.51.{chance.randrange(100, 255)}.{chance.randrange(100, 255)}"
+        six = f"2001:db8:77:{word[:3]}::a{word[4:7]}"
+        kinds = [
+            (f"{word}@example.org", ["{}", "Bob <{}>", " {} ", "mailto:{}?x=1", "asked {}, twice"]),
+            (address, ["{}", "client:{}", "db:{}:5432", "{}/32", "{}:{}", "from {}."]),
+            (six, ["{}", "[{}]:80", "client:{}", "{}, 10.0.0.1"]),
+            (f"p@{word}", ["https://u:{}@db/x"]),
+            (f"s3{word}Q", ["token={}", '{{"api_key": "{}"', "https://u:{}@db/x", "Bearer {}", "x --password='{}' y"]),
+        ]
+        given, texts = chance.choice(kinds)
+        self.planted.append(given)
+        return chance.choice(texts).format(given, given)
+
+    def value(self) -> Any:
+        """Any JSON with something hidden in it, deep down."""
+        chance = self.chance
+        value: Any = self.told() if chance.random() < 0.4 else [self.named()]
+        for _ in range(chance.randrange(4)):
+            value = chance.choice([lambda v: [("deep", v)], lambda v: ["x", v], lambda v: [("b", v), ("b", 1)], write])(value)
+        return value
+
+    def named(self) -> tuple[str, Any]:
+        """A field whose name says that it is secret; maybe the same again, behind it, is not."""
+        value = self.secret()
+        return self.chance.choice(NAMES), self.chance.choice([value, [value], [("of", value)], [1, [("x", [value])]]])
+
+    def fields(self) -> Pairs:
+        """Fields of the line itself."""
+        chance, name = self.chance, self.chance.choice(NAMES)
+        kinds: list[Callable[[], Pairs]] = [
+            lambda: [self.named()],
+            lambda: [(f"extra_{chance.random()}", self.value())],
+            lambda: [("note", self.told()), ("note", chance.choice([None, "x", []]))],
+            lambda: [("twice", [self.named(), ("a", 1)]), ("twice", 7)],
+            lambda: [("twice", [(name, self.secret()), (name, None), ("a", self.told())])],
+            lambda: [("env", ["x", self.pair(name)])],
+            lambda: [("keys", [(self.told(), 1), (self.told(), 2)])],
+            lambda: [(name, [(str(self.secret()), 1)])],
+            lambda: [("changes", [[("field", name), ("from", self.secret()), ("to", [("x", self.secret())])]])],
+            lambda: [("changes", [[("field", self.told()), ("to", [self.named()]), (self.told(), 1)]])],
+            lambda: [("ci", [("platform", "jenkins"), ("run_url", self.told()), self.named()])],
+            lambda: [("organization", [("id", "org-1"), ("name", self.told()), self.named()])],
+            lambda: [
+                ("actor", [("type", "user"), ("id", str(self.secret())), ("name", str(self.secret())), ("email", self.told())])
+            ],
+            lambda: [("reason", self.told()), ("request_id", self.told()), ("session_id", self.told())],
+        ]
+        return chance.choice(kinds)()
+
+    def pair(self, name: str) -> Pairs:
+        chance = self.chance
+        pairs = [
+            (chance.choice(["name", "Name", "key", "KEY", "field", "attribute", "Header"]), name),
+            (chance.choice(["value", "Value", "newValue", "old_value", "To", "after", "Values"]), self.secret()),
+            ("x", 1),
+        ]
+        chance.shuffle(pairs)
+        return pairs
+
+
+def write(value: Any) -> str:
+    """JSON; lists of pairs are objects."""
+    if isinstance(value, list) and value and all(isinstance(each, tuple) for each in value):
+        return "{" + ",".join(f"{json.dumps(key)}: {write(each)}" for key, each in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(write, value)) + "]"
+    return json.dumps(value, ensure_ascii=len(str(value)) % 2 == 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_that_is_planted_in_a_line_is_in_its_document(seed: int) -> None:
+    print("seed", seed)
+    chance = Random(seed)
+    for number in range(LINES):
+        planter = Planter(chance)
+        fields = [*EVENT.items()]
+        for _ in range(chance.randrange(1, 5)):
+            fields.extend(planter.fields())
+        fields.extend(("passed on", f"it was {each} or so") for each in chance.sample(planter.planted, 1))
+        privacy = Privacy(
+            mask=("*card_number*",),
+            pseudonyms=("actor.id", "actor.name"),
+            emails=chance.choice(["mask", "pseudonym"]),
+            ip=chance.choice(["truncate", "drop"]),
+        )
+        line = write([(key, list(each.items()) if isinstance(each, dict) else each) for key, each in fields])
+        json.loads(line)
+        (body,) = built(line.encode() + b"\n", privacy)
+        left = [each for each in planter.planted if holds(body, each)]
+        assert not left, f"line {number}: {line}\n{body.decode()}"
+        assert json.loads(body)["event"]["kind"] == "event", body
 
 
 def organizations(tmp_path: Path, text: str, *, key: str = KEY.decode(), mode: int = 0o600) -> Path:
