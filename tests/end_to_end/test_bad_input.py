@@ -105,7 +105,8 @@ def test_a_file_without_read_permission_holds_up_no_other(product: Product) -> N
     closed.chmod(0)
     (product.logs / "web.jsonl").write_bytes(GOOD[1] + b"\n")
     product.start_indexer()
-    product.ship(preexec_fn=obey_permissions)
+    shipping = product.start("agent", "--config", "agent.toml", "--once", preexec_fn=obey_permissions)
+    assert shipping.wait(60) == 1, "not every line was acknowledged"
     assert "cli.jsonl: Permission denied" in product.said("agent")
     assert [each["event"]["original"].encode() for each in product.export()] == [GOOD[1]]
 
