@@ -74,7 +74,21 @@ def record(config: Path | None, command: str, query: Query, **particulars: Any) 
 def reading(config: Path | None) -> Iterator[Reader]:
     """The store of a configuration, for reading."""
     settings = load(IndexerSettings, config)
-    if settings.store.kind == "embedded" and not settings.store.path.is_dir():
-        raise ConfigurationError(f"{settings.store.path}: no store there", "Name the indexer's configuration with --config.")
+    if settings.store.kind == "embedded":
+        _find(settings.store.path)
     with contextlib.closing(open_reader(settings)) as reader:
         yield reader
+
+
+def _find(store: Path) -> None:
+    """Passes an embedded store that is there.
+
+    Raises:
+        ConfigurationError: it is not, or it cannot be told.
+    """
+    try:
+        if store.is_dir():
+            return
+    except OSError as error:
+        raise ConfigurationError(f"{store}: {error.strerror}", "The store is for the indexer's user, and for root.") from None
+    raise ConfigurationError(f"{store}: no store there", "Name the indexer's configuration with --config.")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import ctypes
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from product import Product
+from support import obey_permissions
 
 from auditship.sample import Sample
 
-PR_CAPBSET_DROP = 24
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 START_MS = 1_795_458_000_000
 GOOD = [line.rstrip(b"\n") for line in Sample(7).lines("web", 40)]
 BAD = {
@@ -109,13 +105,6 @@ def test_a_file_without_read_permission_holds_up_no_other(product: Product) -> N
     assert shipping.wait(60) == 1, "not every line was acknowledged"
     assert "cli.jsonl: Permission denied" in product.said("agent")
     assert [each["event"]["original"].encode() for each in product.export()] == [GOOD[1]]
-
-
-def obey_permissions() -> None:
-    """In a child: where it is root, on Linux, it gives up the right to read whatever it likes."""
-    if os.geteuid() == 0 and sys.platform == "linux":
-        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-            assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
 
 
 @pytest.mark.parametrize("name", ["agent", "indexer"])

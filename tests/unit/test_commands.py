@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from rich.console import Console
 from sample_entries import entry, utc
 from stores import NOW_MS, Store
+from support import obey_permissions
 
 from auditship.cli import cli
 from auditship.errors import AuditshipError
@@ -236,3 +237,26 @@ def test_times_between_which_nothing_can_be_are_told(config: str) -> None:
         assert status == 2
         assert "--since is not before --until" in words
     assert run("search", "--config", config, "--since", "2h", "--until", "1h")[0] == 0
+
+
+@pytest.mark.parametrize("closed", ["store", "store/..", "store/*"])
+def test_a_store_without_rights_is_not_an_empty_one(config: str, tmp_path: Path, closed: str) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "store").rename(inside / "store")
+    Path(config).write_text('[store]\npath = "inside/store"\n')
+    places = [each.resolve() for each in inside.glob(closed)]
+    for place in places:
+        place.chmod(0)
+    try:
+        for command in ("search", "status", "export"):
+            ran = [sys.executable, "-m", "auditship.cli", command, "--config", config]
+            done = subprocess.run(ran, capture_output=True, text=True, check=False, preexec_fn=obey_permissions)
+            assert done.returncode in (1, 2), done.stdout
+            assert not done.stdout
+            assert "error: " in done.stderr
+            assert str(inside) in done.stderr
+            assert "Traceback" not in done.stderr
+    finally:
+        for place in places:
+            place.chmod(0o700)

@@ -16,6 +16,7 @@ another version raises :class:`~auditship.errors.ConfigurationError`.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sqlite3
 import time
@@ -96,12 +97,22 @@ class SegmentName(NamedTuple):
 
 
 def segments(directory: Path) -> list[SegmentName]:
-    """The segments of a store, the oldest first; files of other names are not ours."""
+    """The segments of a store, the oldest first; files of other names are not ours.
+
+    Raises:
+        Unavailable: the directory cannot be read.
+    """
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - a glob takes a directory that cannot be read for an empty one
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise Unavailable(f"{directory}: {error.strerror}", "The store is for the indexer's user, and for root.") from None
     found = []
-    for path in directory.glob("*.sqlite") if directory.is_dir() else ():
-        if match := _NAME.fullmatch(path.name):
+    for name in names:
+        if match := _NAME.fullmatch(name):
             try:
-                found.append(SegmentName(path, date.fromisoformat(match[1]), match[2]))
+                found.append(SegmentName(directory / name, date.fromisoformat(match[1]), match[2]))
             except ValueError:
                 continue
     return sorted(found, key=lambda each: (each.day, each.retention))
