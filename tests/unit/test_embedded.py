@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -25,8 +26,9 @@ from indexer.document import Entry
 from indexer.organizations import Policies, Policy
 from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedExpirer, EmbeddedReader, EmbeddedWriter
+from indexer.store.embedded import writer as writer_module
 from indexer.store.embedded.predicate import predicate
-from indexer.store.embedded.segment import open_to_read, open_to_write
+from indexer.store.embedded.segment import is_gone, open_to_read, open_to_write
 from indexer.store.query import parse
 
 DAY_MS = 86_400_000
@@ -533,3 +535,70 @@ def test_what_was_read_to_its_end_is_not_opened_again_and_what_is_gone_not_remem
     assert not caplog.records
     assert following.cursor is not None
     assert sorted(orjson.loads(following.cursor)) == names(tmp_path)
+
+
+@pytest.mark.parametrize("away", ["2026-11-25.30d.sqlite", "."])
+def test_what_was_away_for_a_moment_is_not_followed_again(tmp_path: Path, away: str) -> None:
+    folder, beside = tmp_path / "store", tmp_path / "beside"
+    following = Following(folder)
+    following.look()
+    for day in range(8):
+        following.put(day, day=day)
+    assert following.look() == ids(*range(8))
+    (folder / away).rename(beside)
+    assert following.look() == []
+    beside.rename(folder / away)
+    assert following.look() == []
+    following.put(9, day=8)
+    assert following.look() == ids(9)
+
+
+def test_what_cannot_be_followed_now_is_said_when_the_others_were_and_what_is_damaged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    following = Following(tmp_path)
+    following.put(1, day=0)
+    following.look()
+    following.put(2, day=0)
+    following.put(3, day=1)
+    first, _ = sorted(tmp_path.glob("*.sqlite"))
+    first.rename(tmp_path / "away")
+    first.mkdir()
+    with pytest.raises(Unavailable, match=rf"{first.name}: cannot be searched now"):
+        following.look()
+    first.rmdir()
+    (tmp_path / "away").rename(first)
+    assert following.look() == ids(2), "the other was given then"
+    following.put(4, day=1)
+    _, second = sorted(tmp_path.glob("*.sqlite"))
+    second.write_bytes(b"damaged" * 500)
+    for _ in range(3):
+        assert following.look() == []
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert second.name in caplog.text
+
+
+def test_what_goes_into_a_file_that_is_taken_away_as_it_is_committed_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path, [entry(1)])
+    (file,) = tmp_path.glob("*.sqlite")
+    real = writer_module._insert
+
+    def insert(*arguments: Any) -> Any:
+        done = real(*arguments)
+        if len(names(tmp_path)) == 1 and not (tmp_path / "away").exists():
+            file.rename(tmp_path / "away")
+        return done
+
+    monkeypatch.setattr(writer_module, "_insert", insert)
+    assert append(tmp_path, [entry(2)]) == [Verdict.CREATED]
+    assert [hit.id for hit in reader(tmp_path).search(Query()).hits] == ids(2)
+
+
+def test_only_what_is_surely_not_there_is_gone(tmp_path: Path) -> None:
+    assert is_gone(tmp_path / "none")
+    assert is_gone(tmp_path / "none" / "at all")
+    (tmp_path / "loop").symlink_to("loop")
+    assert not is_gone(tmp_path / "loop")
+    assert not is_gone(tmp_path)

@@ -3,10 +3,11 @@
 Rows of a segment are numbered in the order of their commits (writers take turns), so the last number that was read in each
 segment is an exact place: nothing behind it can become visible later, nothing is read twice, and a look costs what is new and
 no more. A segment of yesterday may still grow while a day begins; older ones do not, and are let be once they were read to the
-end. Segments of the future, which a wrong clock has made, are followed like others, and no other one is let be for them.
+end. Segments of the future, which a wrong clock has made, are followed like others, and no other one is let be for them. That
+one cannot be read now is told when the others were followed.
 
-The cursor is JSON: by the file name of each segment that is there, the number reached, or ``~number``, which is below 0, of one
-that is let be.
+The cursor is JSON: by the file name of each segment, the number reached, or ``~number``, which is below 0, of one that is let
+be. A segment that is not there is remembered as long as older ones are: it may be away for a moment.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from zstandard import ZstdError
 from auditship.errors import ConfigurationError
 from indexer.identity import shown_id
 from indexer.store.body import document_of
-from indexer.store.contract import Arrivals, Hit, QueryError
+from indexer.store.contract import Arrivals, Hit, QueryError, Unavailable
 from indexer.store.embedded.predicate import Predicate
-from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, open_to_read, segments
+from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, pass_over, segments
 
 PAGE: Final = 1000
 """Hits in one portion."""
@@ -53,6 +54,7 @@ def arrivals(
 
     Raises:
         QueryError: the cursor is not one of ours.
+        Unavailable: a segment cannot be read now; the others have been given.
     """
     names = segments(directory)
     today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
@@ -61,32 +63,40 @@ def arrivals(
         yield Arrivals([], _written({name.path.name: _last(name) if name.day >= growing else ~_last(name) for name in names}))
         return
     reached = _followed(_read(cursor), names, today.isoformat())
+    unread: Unavailable | None = None
     for name in names:
         key = name.path.name
         is_more: bool | None = key in reached and (reached[key] >= 0 or name.day >= growing)
         while is_more:
-            hits, number, is_more = _portion(name, where, parameters, test, max(reached[key], ~reached[key]))
+            try:
+                hits, number, is_more = _portion(name, where, parameters, test, max(reached[key], ~reached[key]))
+            except Unavailable as error:
+                unread = unread or error
+                break
             reached[key] = ~number if is_more is False and name.day < growing else number
             if hits:
                 yield Arrivals(hits, _written(reached))
     yield Arrivals([], _written(reached))
+    if unread is not None:
+        raise unread
 
 
 def _followed(reached: Mapping[str, int], names: Sequence[SegmentName], today: str) -> dict[str, int]:
-    """The numbers reached in segments that are there: those of the cursor, and those that are newer than its oldest."""
-    days = (each[:DAY] for each in reached)
-    oldest = min((day for day in days if day <= today), default="")
-    return {
-        name.path.name: reached.get(name.path.name, 0)
-        for name in names
-        if name.path.name in reached or name.day.isoformat() >= oldest
-    }
+    """The numbers reached: those of the cursor but for segments older than all there are, and 0 in new ones."""
+    oldest = min((day for each in reached if (day := each[:DAY]) <= today), default="")
+    oldest_there = names[0].day.isoformat() if names else ""
+    new = [name.path.name for name in names if name.day.isoformat() >= oldest]
+    return dict.fromkeys(new, 0) | {name: number for name, number in reached.items() if name[:DAY] >= oldest_there}
 
 
 def _portion(
     name: SegmentName, where: str, parameters: tuple[object, ...], test: Predicate | None, after: int
 ) -> tuple[list[Hit], int, bool | None]:
-    """Hits behind a number, the number reached, and whether there may be more; None where it cannot be read, which is told."""
+    """Hits behind a number, the number reached, and whether there may be more; None where nothing can be read, which is told.
+
+    Raises:
+        Unavailable: it cannot be read now.
+    """
     # Without an index: only the rows behind the number are looked at, in their order.
     sql = f"SELECT number, time, id, dataset, body FROM document NOT INDEXED WHERE number > ? AND number <= ? AND {where}"
     try:
@@ -97,11 +107,8 @@ def _portion(
             expand = codec_of(connection).expand
             rows = connection.execute(f"{sql} ORDER BY number LIMIT ?", (after, last, *parameters, PAGE)).fetchall()
             found = [Hit(shown_id(row[2]), row[3], name.retention, row[1], expand(row[4])) for row in rows]
-    except Unmade:
-        return [], after, None
     except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
-        if name.path.exists():
-            _log.error("%s: cannot be followed: %s", name.path, error)
+        pass_over(name.path, error)
         return [], after, None
     hits = [hit for hit in found if test is None or test(document_of(hit.body))]
     return (hits, rows[-1][0], True) if len(rows) == PAGE else (hits, last, False)
@@ -111,7 +118,8 @@ def _last(name: SegmentName) -> int:
     try:
         with closing(open_to_read(name.path)) as connection:
             return int(connection.execute("SELECT max(number) FROM document").fetchone()[0] or 0)
-    except (sqlite3.DatabaseError, ConfigurationError):
+    except (sqlite3.DatabaseError, ConfigurationError) as error:
+        pass_over(name.path, error)
         return 0
 
 

@@ -54,11 +54,25 @@ class EmbeddedExpirer:
             is_due = days is not None and now >= day_end + timedelta(days=days)
             if not is_due and not (now >= day_end + UNMADE_KEPT and is_unmade(segment.path)):
                 continue
-            for suffix in ("-wal", "-shm"):  # first: without their file, nobody would look for them after a kill
-                segment.path.with_name(segment.path.name + suffix).unlink(missing_ok=True)
-            try:
-                segment.path.unlink()
-            except FileNotFoundError:
-                continue  # another process was first
-            deleted.append(segment.path.name)
+            if _delete(segment.path):
+                deleted.append(segment.path.name)
         return deleted
+
+
+def _delete(path: Path) -> bool:
+    """Deletes a segment, unless another process was first.
+
+    What is beside it goes before, since nobody would look for it after a kill, and once more: a reader may have made it again.
+    """
+    _delete_beside(path)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    _delete_beside(path)
+    return True
+
+
+def _delete_beside(path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

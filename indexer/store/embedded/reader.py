@@ -46,7 +46,16 @@ from indexer.store.embedded.arrivals import arrivals
 from indexer.store.embedded.condition import Condition, columns, condition, filters
 from indexer.store.embedded.predicate import Predicate, predicate
 from indexer.store.embedded.seen import Seen
-from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, is_interrupted, open_to_read, pass_over, segments
+from indexer.store.embedded.segment import (
+    SegmentName,
+    Unmade,
+    codec_of,
+    is_gone,
+    is_interrupted,
+    open_to_read,
+    pass_over,
+    segments,
+)
 from indexer.store.fields import check_counted, is_folded, type_of, values
 from indexer.store.query import Bool, parse
 
@@ -272,7 +281,7 @@ def _holders(name: SegmentName) -> dict[str, int] | None:
     except Unmade:
         return {}
     except (sqlite3.Error, ConfigurationError) as error:
-        if not name.path.exists():
+        if is_gone(name.path):
             return {}
         _log.error("%s: whose documents it holds cannot be read: %s", name.path, error)
         return None

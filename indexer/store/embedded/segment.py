@@ -37,6 +37,8 @@ BUSY_TIMEOUT_S: Final = 5.0
 BUSY_PAUSE_S: Final = 0.01
 CACHE_KIB: Final = 16_384
 _log = logging.getLogger("auditship.indexer")
+IF_IT_STAYS: Final = "If it stays so, move the file away: what is in the others is found without it."
+_told: set[Path] = set()
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.([1-9]\d{0,4}d)\.sqlite")
 
 ARRIVAL: Final = "CREATE TABLE arrival (minute INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL)"
@@ -181,21 +183,36 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def is_gone(path: Path) -> bool:
+    """Whether a file is surely not there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def pass_over(path: Path, error: Exception) -> None:
-    """Returns where a segment is left out of an answer: nothing is in it any more, or yet; or, told, it is damaged or not ours.
+    """Returns where a segment is left out of an answer: nothing is in it any more, or yet; or it is damaged or not ours.
+
+    The latter is told, once in the life of a process: who follows a store looks several times a second.
 
     Raises:
         QueryError: what is asked is the cause.
         Unavailable: it can only not be read now; an answer without it would be wrong.
     """
-    if isinstance(error, Unmade) or not path.exists():
+    if isinstance(error, Unmade) or is_gone(path):
         return
     code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.OperationalError) else None
     if code is not None and code & 0xFF == sqlite3.SQLITE_ERROR:
-        raise QueryError(f"the query cannot be answered: {error}", "Ask for less at once.") from None
+        raise QueryError(f"the query cannot be answered: {path}: {error}", f"Ask for less at once. {IF_IT_STAYS}") from None
     if code is not None:
-        raise Unavailable(f"{path}: cannot be searched now: {error}") from None
-    _log.error("%s: cannot be searched: %s", path, error)
+        raise Unavailable(f"{path}: cannot be searched now: {error}", IF_IT_STAYS) from None
+    if path not in _told:
+        _told.add(path)
+        _log.error("%s: cannot be searched, and is left out: %s", path, error)
 
 
 def is_interrupted(error: sqlite3.Error) -> bool:

@@ -32,7 +32,16 @@ from indexer.store.contract import Refused, Unavailable, Verdict
 from indexer.store.embedded.codec import Codec
 from indexer.store.embedded.row import INSERT, INSERT_ARRIVAL, INSERT_WORDS, Made, rows_of
 from indexer.store.embedded.seen import INSERT_SEEN, keeps_sightings, seen_rows
-from indexer.store.embedded.segment import SegmentName, Unmade, codec_of, minute_of, open_to_read, open_to_write, segments
+from indexer.store.embedded.segment import (
+    SegmentName,
+    Unmade,
+    codec_of,
+    is_gone,
+    minute_of,
+    open_to_read,
+    open_to_write,
+    segments,
+)
 
 GROUP_ENTRIES_MAX: Final = 20_000
 IDS_MAX: Final = 500
@@ -162,14 +171,19 @@ class EmbeddedWriter:
             try:
                 created = self._add(name, [entries[at][0] for at in new])
             except _UNFIT:
-                refused = {at: why for at in new if (why := _refused(entries[at][0]))}
-                for at, why in refused.items():
-                    verdicts[at] = why
-                new = [at for at in new if at not in refused]
-                created = self._add(name, [entries[at][0] for at in new])
+                for at in new:
+                    verdicts[at] = self._added_alone(name, entries[at][0])
+                continue
             for at in created:
                 verdicts[new[at]] = Verdict.CREATED
         return verdicts
+
+    def _added_alone(self, name: SegmentName, entry: Entry) -> Verdict | Refused:
+        """Adds an entry beside which there is one of which no row can be made; that one is refused."""
+        try:
+            return Verdict.CREATED if [*self._add(name, [entry])] else Verdict.DUPLICATE
+        except _UNFIT as error:
+            return Refused(f"{type(error).__name__}: {error}")
 
     def _add(self, name: SegmentName, entries: Sequence[Entry]) -> Iterable[int]:
         """Adds entries to a segment, anew if its file was taken away; returns the places of those that were new."""
@@ -185,18 +199,17 @@ class EmbeddedWriter:
         return created
 
     def _committed(self, name: SegmentName, entries: Sequence[Entry]) -> Iterable[int] | None:
-        """The same in one transaction; None, and nothing is stored, where the open file is no longer that of the store."""
+        """The same in one transaction; None where the open file is no longer that of the store, and so is what went into it."""
         connection, codec, file = self._today(name)
         connection.execute("BEGIN IMMEDIATE")
         try:
             created = _insert(connection, entries, codec)
-            is_there = _file(name.path) == file
-            connection.execute("COMMIT" if is_there else "ROLLBACK")
+            connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
-        return created if is_there else None
+        return created if _file(name.path) == file else None
 
     def _today(self, name: SegmentName) -> _Segment:
         """A segment of today; yesterday's are let go."""
@@ -231,7 +244,7 @@ class EmbeddedWriter:
             except Unmade:
                 continue
             except (sqlite3.Error, ConfigurationError) as error:
-                if name.path.exists():
+                if not is_gone(name.path):
                     raise _unavailable(name.path, error) from None
         return found
 
@@ -248,15 +261,6 @@ def _file(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _refused(entry: Entry) -> Refused | None:
-    """Why an entry can never be stored, if it is so."""
-    try:
-        rows_of(1, [entry], bytes)
-    except _UNFIT as error:
-        return Refused(f"{type(error).__name__}: {error}")
-    return None
 
 
 def _insert(connection: sqlite3.Connection, entries: Sequence[Entry], codec: Codec) -> Iterable[int]:
