@@ -119,7 +119,8 @@ class Catalogue:
         key = found.device, found.inode
         info = self._system.fstat(unborn.file)
         head = self._head(unborn.file)
-        first_line = FirstLine.of(head, is_ended=is_ended)
+        record = self._continued(key, unborn.file, head, info.st_size)
+        first_line = record.identity.first_line if record else FirstLine.of(head, is_ended=is_ended)
         if first_line is None:
             unborn.size = info.st_size
             self._tell_replaced(key)
@@ -129,7 +130,7 @@ class Catalogue:
                 self._system.close(unborn.file)
             return None
         self.unborn.pop(key, None)
-        stream = self._resumed(found, unborn.file, first_line, info.st_size)
+        stream = self._begun(found, first_line, info.st_size) if record is None else self._resumed(found, record, info.st_size)
         stream.file = unborn.file
         stream.saw(info.st_size)
         stream.changed_ns = found.changed_ns
@@ -137,22 +138,22 @@ class Catalogue:
         self.records.touch(stream)
         return stream
 
-    def _resumed(self, found: Found, file: int, first_line: FirstLine, size: int) -> Stream:
-        """The stream that a file continues, or a new one of the next generation."""
+    def _resumed(self, found: Found, record: Record, size: int) -> Stream:
+        """The stream that a file continues."""
+        self.records.take((found.device, found.inode))
+        if size < record.size:
+            reason = "shorter than it was when the agent ended"
+            self._report.gap(found.path, record.identity.stream(self.agent), size, record.size, reason)
+        stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
+        stream.is_named = True
+        stream.redelivered_until = size if self.is_uncertain else record.mark.offset + self._window_bytes
+        return stream
+
+    def _begun(self, found: Found, first_line: FirstLine, size: int) -> Stream:
+        """A new stream, of the next generation."""
         key = found.device, found.inode
         past = self.records.past(key)
-        record = past.record if past else None
-        if record is not None:
-            if self._is_continued(record, file, first_line, size):
-                self.records.take(key)
-                if size < record.size:
-                    reason = "shorter than it was when the agent ended"
-                    self._report.gap(found.path, record.identity.stream(self.agent), size, record.size, reason)
-                stream = Stream(self.agent, record.identity, found.path, found.gateway, mark=record.mark)
-                stream.is_named = True
-                stream.redelivered_until = size if self.is_uncertain else record.mark.offset + self._window_bytes
-                return stream
-            self._tell_replaced(key)
+        self._tell_replaced(key)
         if past is not None:
             self.records.take(key)
             self.records.forget(key, past.generation)
@@ -172,11 +173,15 @@ class Catalogue:
             self._report.gap(path, stream, record.mark.offset, None, "truncated or replaced while nobody looked")
         self.records.end(key, record)
 
-    def _is_continued(self, record: Record, file: int, first_line: FirstLine, size: int) -> bool:
-        """Whether a file is still the stream of a record: all of it must agree, for no part alone is enough."""
-        if record.identity.first_line != first_line or size < record.mark.offset:
-            return False
-        return self._tail.tail_is(file, record.mark)
+    def _continued(self, key: Key, file: int, head: bytes, size: int) -> Record | None:
+        """The record of the stream that a file still is: all of it must agree, for no part alone is enough."""
+        past = self.records.past(key)
+        if past is None or past.record is None:
+            return None
+        record = past.record
+        if size < record.mark.offset or not record.identity.first_line.begins(memoryview(head)):
+            return None
+        return record if self._tail.tail_is(file, record.mark) else None
 
     def reopen(self, stream: Stream) -> bool:
         """Opens a stream's file again that was closed for being quiet; false if it is not there any more."""
@@ -271,8 +276,11 @@ class Catalogue:
         """At the end."""
         for stream in self.streams.values():
             self.close(stream)
-        for unborn in self.unborn.values():
-            self._system.close(unborn.file)
+        for key, unborn in list(self.unborn.items()):
+            if unborn.unlisted_at_s is None:
+                self._system.close(unborn.file)
+            else:  # what it holds is lost with it
+                self.release_unborn(key)
 
     def _head(self, file: int) -> bytes:
         head = bytearray(FIRST_LINE_BYTES_MAX)

@@ -136,7 +136,7 @@ class Discovery:
 
     def _directories_in(self, directory: str, troubles: list[Trouble]) -> list[str]:
         try:
-            return sorted(entry.path for entry in self._system.entries(directory) if entry.is_dir())
+            return sorted(entry.path for entry in self._system.entries(directory) if _is_directory(entry, troubles))
         except OSError as error:
             troubles.append(Trouble(directory, error.strerror or str(error)))
             return []
@@ -176,3 +176,12 @@ class Discovery:
 def _pattern(gateway: str, path: Path, exclude: Sequence[str]) -> _Pattern:
     excluded = "|".join(translate(each) for each in exclude)
     return _Pattern(gateway, str(path.parent), re.compile(translate(path.name)), re.compile(excluded) if excluded else None)
+
+
+def _is_directory(entry: os.DirEntry[str], troubles: list[Trouble]) -> bool:
+    """Whether an entry is a directory, or leads to one; one link that leads nowhere hides nothing beside it."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        troubles.append(Trouble(entry.path, error.strerror or str(error)))
+        return False

@@ -56,12 +56,11 @@ class System:
 
     def data_from(self, file: int, offset: int) -> int:
         """Where data begins at or behind an offset: what lies between is a hole, all NULs. The file's end, if there is none."""
+        size = os.fstat(file).st_size  # before: what is appended in between is data
         try:
             return os.lseek(file, offset, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:
-                return max(offset, os.fstat(file).st_size)
-            return offset  # a file system that does not tell
+            return max(offset, size) if error.errno == errno.ENXIO else offset  # else a file system that does not tell
 
     def stat(self, path: str) -> os.stat_result:
         """What the file is like that a name leads to."""

@@ -308,7 +308,7 @@ class Reader:
         found, troubles = self._discovery.look()
         for trouble in troubles:
             self._report.trouble(trouble.path, trouble.reason)
-        new_s = self._look_at_listed(found, now)
+        new_work_s, new_s = self._look_at_listed(found, now)
         hidden = tuple(trouble.path for trouble in troubles)
         self._report.counts.unreadable = len(self._catalogue.unreadable.union(hidden))
         for stream in [stream for key, stream in self._catalogue.streams.items() if key not in found]:
@@ -324,9 +324,10 @@ class Reader:
         self._has_scanned = True
         self._watch(self._discovery.directories)
         ended, work_s = self._clock(), self._system.work_s() - began_s
-        look_s = work_s - new_s  # a new file is new once: what it took says nothing of the next look
-        self._scan_at = ended + max(self._settings.scan_interval_s, min(look_s / SCAN_COST_MAX, SCAN_WAIT_S_MAX))
-        self._scan_not_before = ended + min(work_s / WOKEN_SCAN_COST_MAX, SCAN_WAIT_S_MAX)
+        # a new file is new once: what it took says nothing of the next look; and a slow disk leaves others half of the time
+        wait_s = min((work_s - new_work_s) / SCAN_COST_MAX, SCAN_WAIT_S_MAX)
+        self._scan_at = ended + max(self._settings.scan_interval_s, wait_s, ended - now - new_s)
+        self._scan_not_before = ended + max(min(work_s / WOKEN_SCAN_COST_MAX, SCAN_WAIT_S_MAX), ended - now)
 
     def _tell_missing(self, record: Record) -> None:
         """A file was there when the agent ended, and is not there any more."""
@@ -337,9 +338,9 @@ class Reader:
         else:
             self._report.trouble(path, f"gone while nobody looked; all that was seen of it, {start} bytes, had been shipped")
 
-    def _look_at_listed(self, found: Mapping[tuple[int, int], Found], now: float) -> float:
-        """The files that the globs name; returns the seconds of work that those took which are new."""
-        new_s = 0.0
+    def _look_at_listed(self, found: Mapping[tuple[int, int], Found], now: float) -> tuple[float, float]:
+        """The files that the globs name; returns the seconds of work, and of time, that those took which are new."""
+        new_work_s = new_s = 0.0
         self._catalogue.unreadable.clear()
         for key, each in found.items():
             if (stream := self._catalogue.streams.get(key)) is not None:
@@ -348,11 +349,12 @@ class Reader:
                 unborn = self._catalogue.unborn[key]
                 unborn.found, unborn.unlisted_at_s = each, None
             else:
-                began_s = self._system.work_s()
+                began_work_s, began = self._system.work_s(), self._clock()
                 if (stream := self._catalogue.discover(each)) is not None:
                     self._born(stream, now)
-                new_s += self._system.work_s() - began_s
-        return new_s
+                new_work_s += self._system.work_s() - began_work_s
+                new_s += self._clock() - began
+        return new_work_s, new_s
 
     def _look_at(self, stream: Stream, found: Found, now: float) -> None:
         if stream.path != found.path:

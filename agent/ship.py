@@ -149,13 +149,13 @@ def _credentials(settings: IndexerSettings) -> tuple[str | None, list[urllib3.HT
         raise ConfigurationError(f"indexer.urls: {error}", "A scheme, a host and perhaps a port are expected.") from None
 
 
-def _stamps(files: list[Path]) -> list[tuple[int, int, int] | None]:
+def _stamps(files: list[Path]) -> list[tuple[int, ...] | None]:
     """What tells that a file was replaced, written or given to others; none of one that is not there."""
-    found: list[tuple[int, int, int] | None] = []
+    found: list[tuple[int, ...] | None] = []
     for path in files:
         try:
             info = path.stat()
-            found.append((info.st_ino, info.st_size, info.st_ctime_ns))
+            found.append((info.st_ino, info.st_size, info.st_ctime_ns, info.st_mode, info.st_uid, info.st_gid))
         except OSError:
             found.append(None)
     return found

@@ -6,11 +6,12 @@ anything else is a defect and shows one. Exit codes: 0 done, 1 found something w
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
 from importlib import import_module
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -98,13 +99,35 @@ def main() -> None:
     """The console script."""
     gc.disable()  # until the command is imported: that is no garbage, and looking for some takes a third of the start
     try:
-        cli.main()
+        try:
+            cli.main()
+        except SystemExit:
+            _flush()
+            raise
     except AuditshipError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone: not our error, and nothing can be told to it
+        _end(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        click.echo(f"error: standard output: {error.strerror}", err=True)
+        _end(1)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # it was closed
+        sys.stdout.flush()
+
+
+def _end(status: int) -> NoReturn:
+    """Ends; what could not be written to standard output, if anything, is not tried again."""
+    try:
+        _flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import stat
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -37,7 +38,7 @@ LINE_BYTES_MAX: Final = 1 << 20
 REOPEN_CHECK_S: Final = 1.0
 LOOKS: Final = 3
 LOOK_S: Final = 0.01
-"""How often, and after which pause, a last line without an end is looked at before it counts as torn: it may be under way."""
+"""How often, and after which pause, a last line without an end is looked at: if the file grows meanwhile, it is under way."""
 ACTOR_TYPES: Final = ("user", "api_token", "service")
 STATUSES: Final = ("success", "failure")
 
@@ -59,6 +60,8 @@ class AuditLog:
         self._file: int | None = None
         self._checked_at = 0.0
         self._is_torn = False
+        self._torn_at = -1
+        """The file's size when its last line was found torn."""
         _logs.add(self)
 
     def write(self, event: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
@@ -90,6 +93,7 @@ class AuditLog:
         written = os.write(file, line)
         self._is_torn = written < len(line)
         if self._is_torn:
+            self._torn_at = os.fstat(file).st_size
             raise OSError(28, f"only {written} of {len(line)} bytes could be written", str(self._path))
         if self._fsync:
             os.fsync(file)
@@ -102,21 +106,22 @@ class AuditLog:
             if not self._is_current(self._file):
                 self._let_go()
         if self._file is None:
-            self._file = self._open(os.O_RDWR)
+            self._file = self._open()
             self._checked_at = now
         return self._file
 
-    def _open(self, access: int) -> int:
-        try:
-            return os.open(self._path, access | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
-        except PermissionError:
-            if access == os.O_WRONLY:
-                raise
-            return self._open(os.O_WRONLY)  # a file that its writer may not read
+    def _open(self) -> int:
+        """The file, for reading too, if it is one and its writer may: a pipe that is its own reader would never break."""
+        how = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        if not self._path.exists() or self._path.is_file():
+            with suppress(PermissionError):
+                return os.open(self._path, os.O_RDWR | how, self._mode)
+        return os.open(self._path, os.O_WRONLY | how, self._mode)
 
     def _ends_torn(self, file: int) -> bool:
         """Whether the file's last line has no end: another process, or an earlier life of this one, may have left it so."""
-        for look in range(LOOKS):
+        size = self._torn_at
+        for _ in range(LOOKS):
             info = os.fstat(file)
             if not stat.S_ISREG(info.st_mode) or not info.st_size:
                 return False
@@ -126,9 +131,12 @@ class AuditLog:
                 return self._is_torn
             if last in (b"\n", b""):
                 return False
-            if look < LOOKS - 1:
-                time.sleep(LOOK_S)
-        return True
+            if info.st_size == size:
+                self._torn_at = size
+                return True
+            size = info.st_size
+            time.sleep(LOOK_S)
+        return self._is_torn
 
     def _is_current(self, file: int) -> bool:
         try:
@@ -142,7 +150,7 @@ class AuditLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-            self._is_torn = False
+            self._is_torn, self._torn_at = False, -1
 
 
 _logs: Final[WeakSet[AuditLog]] = WeakSet()

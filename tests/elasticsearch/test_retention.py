@@ -39,8 +39,9 @@ class Cluster:
     def set_up(self, policies: Policies, **options: Any) -> list[Change]:
         connection = Connection(self.settings, basic=(self.server.user, self.server.password))
         with closing(connection):
-            setup = ClusterSetup(Administrator(connection), **options)
-            changes = [*setup.run(policies.classes, ()), *setup.holds(policies)]
+            administrator = Administrator(connection)
+            setup = ClusterSetup(administrator, **options)
+            changes = [*setup.run(policies.classes, ()), *Keys(administrator, self.settings).ensure(), *setup.holds(policies)]
         return [change for change in changes if change.change != "unchanged"]
 
     def policies(self, text: str) -> Policies:

@@ -154,3 +154,25 @@ def test_an_answer_that_cannot_be_decoded_is_none(
 
     with answering(answer) as url, pytest.raises((Unavailable, SetupError)):
         ask(settings.model_copy(update={"urls": (url,)}))
+
+
+def test_a_cluster_that_was_just_started_is_waited_for_where_asking_again_does_no_harm(
+    settings: ElasticsearchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: Asked) -> tuple[int, bytes]:
+        asked.append(request.method)
+        return (503, b'{"error":{"type":"unavailable_shards_exception"}}') if len(asked) % 3 else (200, b"{}")
+
+    monkeypatch.setattr("indexer.setup.administrator.PAUSE_S", 0.0)
+    with (
+        answering(answer) as url,
+        closing(Connection(settings.model_copy(update={"urls": (url,)}))) as connection,
+    ):
+        administrator = Administrator(connection)
+        assert administrator.get("/_security/role/audit-reader") == {}
+        assert asked == ["GET"] * 3
+        with pytest.raises(SetupError, match="unavailable_shards"):
+            administrator.call("POST", "/_security/api_key", {})
+    assert asked == ["GET"] * 3 + ["POST"]

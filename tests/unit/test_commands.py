@@ -211,10 +211,13 @@ def test_a_place_that_cannot_be_written_to_is_wrong_usage(config: str, tmp_path:
     assert run("export", "--config", config, "--out", "")[0] == 2
 
 
-def test_an_export_that_finds_no_room_says_so(config: str) -> None:
-    command = [sys.executable, "-m", "auditship.cli", "export", "--config", config]
+@pytest.mark.parametrize("command", ["export", "search", "status"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_finds_no_room_says_so(config: str, command: str, unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    whole = [sys.executable, "-m", "auditship.cli", command, "--config", config]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(whole, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     assert done.stderr.startswith("error: standard output: No space left on device\n")
     assert "Traceback" not in done.stderr
     assert done.returncode == 1

@@ -161,6 +161,17 @@ def test_a_directory_that_cannot_be_listed_is_told_and_its_files_are_not_taken_f
     assert {(trouble.path, trouble.reason) for trouble in troubles} == {(str(tmp_path / "logs"), "Permission denied")}
 
 
+def test_a_link_that_leads_nowhere_hides_nothing_beside_it(tmp_path: Path, system: Counted) -> None:
+    for name in ("a", "z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "web.jsonl").touch()
+    (tmp_path / "odd").symlink_to("odd")
+    for glob in ("*/web.jsonl", "**/web.jsonl"):
+        files, troubles = discovery(system, tmp_path, glob).look()
+        assert len(files) == 2
+        assert {trouble.path for trouble in troubles} == {str(tmp_path / "odd")}
+
+
 def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path, system: Counted) -> None:
     for name in ("one", "two", "three"):
         (tmp_path / name).symlink_to(".")

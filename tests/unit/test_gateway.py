@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from auditship.gateway import LINE_BYTES_MAX, AuditHandler, AuditLog
+from auditship.gateway import LINE_BYTES_MAX, LOOKS, AuditHandler, AuditLog
 from auditship.line import decode
 
 EVENT: dict[str, Any] = {
@@ -142,6 +142,40 @@ def test_a_line_that_somebody_else_left_torn_never_runs_into_the_next(tmp_path: 
     assert len(raw) == 5
 
 
+def test_a_torn_line_is_waited_for_once_and_one_under_way_is_not_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "web.jsonl"
+    log = AuditLog(path)
+    log.write(EVENT, n=1)
+    other = path.open("ab", buffering=0)
+    pauses = []
+
+    def others_write(seconds: float) -> None:
+        pauses.append(seconds)
+        other.write(b"x" if len(pauses) < LOOKS else b'"}\n')
+
+    monkeypatch.setattr("auditship.gateway.time.sleep", others_write)
+    other.write(b'{"a":"')
+    log.write(EVENT, n=2)
+    assert path.read_bytes().count(b"\n\n") == 0
+    assert len(path.read_bytes().splitlines()) == 3, "the other line ended while it was looked at"
+    monkeypatch.setattr("auditship.gateway.time.sleep", pauses.append)
+    other.write(b"torn")
+    pauses.clear()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        for _ in range(5):
+            with pytest.raises(OSError, match="No space"):
+                log.write(EVENT, n=3)
+    assert len(pauses) == 1
+    log.write(EVENT, n=4)
+    other.close()
+    assert json.loads(path.read_bytes().splitlines()[-1])["n"] == 4
+
+
 def test_a_file_that_its_writer_may_not_read_and_a_pipe_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, pipe = tmp_path / "web.jsonl", tmp_path / "pipe"
     real = os.open
@@ -153,9 +187,12 @@ def test_a_file_that_its_writer_may_not_read_and_a_pipe_are_written(tmp_path: Pa
 
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    AuditLog(pipe).write(EVENT, n=1)
+    through = AuditLog(pipe)
+    through.write(EVENT, n=1)
     assert json.loads(os.read(reader, 10_000))["n"] == 1
     os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        through.write(EVENT, n=2)
     monkeypatch.setattr(os, "open", no_reading)
     log = AuditLog(path)
     log.write(EVENT, n=1)

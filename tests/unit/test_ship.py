@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def refreshed(shipper: Shipper) -> str | None:
 
 
 def test_a_token_is_taken_once_its_file_is_right(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "auditship.agent")
     file = token_in(tmp_path)
     shipper = Shipper(IndexerSettings(urls=("https://localhost:1",), token_file=file), "1")
     file.write_text("two\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_where_there_are_no_more_threads_fewer_directories_are_watched(
                 raise RuntimeError("can't start new thread")
             return super().schedule(*args, **kwargs)
 
+    caplog.set_level(logging.WARNING, "auditship.agent")
     monkeypatch.setattr(wake, "Observer", Full)
     names = [tmp_path / name for name in "abcd"]
     for name in names:
