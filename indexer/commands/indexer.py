@@ -9,6 +9,7 @@ everything goes on as before. Workers are given the configuration that was found
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -75,7 +76,11 @@ def _checked(config: Path | None) -> IndexerSettings:
 
 
 def _check_store(settings: IndexerSettings) -> None:
-    """Reads the keys of a cluster, or writes beside where the embedded store is or is to be; leaves nothing behind."""
+    """Reads the keys of a cluster, or sees whether the embedded store's folder may be written to; leaves nothing behind.
+
+    Only where there is no folder yet, one is made and taken away: a store on a full disk is one to start with. It can be
+    searched and expires, and agents keep their lines.
+    """
     if settings.store.kind == "elasticsearch":
         from indexer.store.elasticsearch.connection import connect  # noqa: PLC0415 - what a store needs is imported only for it
 
@@ -83,13 +88,20 @@ def _check_store(settings: IndexerSettings) -> None:
             connect(settings.elasticsearch, side).close()
         return
     path = settings.store.path
+    reason: str | None = "is not writable"
     try:
-        with TemporaryDirectory(prefix=".check-", dir=next(each for each in (path, *path.absolute().parents) if each.exists())):
+        if not path.is_dir():
+            with TemporaryDirectory(
+                prefix=".check-", dir=next(each for each in (path, *path.absolute().parents) if each.exists())
+            ):
+                return
+        if os.access(path, os.W_OK | os.X_OK):
             return
     except OSError as error:
-        raise ConfigurationError(
-            f"store.path: {path}: {error.strerror}", "The store's path must be a folder that the indexer can write to."
-        ) from None
+        reason = error.strerror
+    raise ConfigurationError(
+        f"store.path: {path}: {reason}", "The store's path must be a folder that the indexer can write to."
+    )
 
 
 class _Running:

@@ -263,3 +263,21 @@ def test_a_store_without_rights_is_not_an_empty_one(config: str, tmp_path: Path,
     finally:
         for place in places:
             place.chmod(0o700)
+
+
+def test_a_check_of_a_store_writes_nothing_into_it(config: str, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    check = [sys.executable, "-m", "auditship.cli", "indexer", "--config", config, "--check"]
+    for mode, status in ((0o700, 0), (0o500, 2)):
+        folder.chmod(mode)
+        os.utime(folder, (0, 0))
+        done = subprocess.run(check, capture_output=True, text=True, check=False, preexec_fn=obey_permissions)
+        assert (done.returncode, "store.path" in done.stderr) == (status, bool(status)), done.stderr
+        assert folder.stat().st_mtime_ns == 0
+    folder.chmod(0o700)
+    Path(config).write_text('[store]\npath = "file"\n')
+    (tmp_path / "file").touch()
+    assert run("indexer", "--config", config, "--check")[0] == 2
+    Path(config).write_text('[store]\npath = "new/store"\n')
+    assert run("indexer", "--config", config, "--check")[0] == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "indexer.toml", "store"]
