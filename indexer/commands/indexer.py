@@ -128,7 +128,7 @@ class _Running:
         with share_directory():
             supervisor = _Supervisor(server, self)
             supervisor.run()
-            return supervisor.is_again
+        return supervisor.is_again()
 
     def reload(self) -> bool:
         """Takes the configuration as it is now, if it is good."""
@@ -187,12 +187,24 @@ class _Supervisor(Multiprocess):
         super().__init__(config, [running.listening.socket])
         again.hear_hang_ups()
         self._running = running
-        self._is_to_begin_again = False
+        self._is_to_begin_again = self._is_to_end = False
 
-    @property
     def is_again(self) -> bool:
-        """Whether it ended so that the program takes its own place, and was not told to end meanwhile."""
-        return self._is_to_begin_again and not {signal.SIGTERM, signal.SIGINT}.intersection(self.signal_queue)
+        """Whether it ended so that the program takes its own place, and was not told to end; a later signal ends it at once."""
+        ends = {signal.SIGTERM, signal.SIGINT}
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
+        return self._is_to_begin_again and not self._is_to_end and ends.isdisjoint(self.signal_queue)
+
+    def handle_term(self) -> None:
+        """The end, whatever else was asked for."""
+        self._is_to_end = True
+        super().handle_term()
+
+    def handle_int(self) -> None:
+        """The end, as above."""
+        self._is_to_end = True
+        super().handle_int()
 
     def handle_hup(self) -> None:
         """A reload, if the configuration is good; its workers, and where they listen, are the program's own."""

@@ -266,6 +266,18 @@ def test_what_workers_share_is_taken_at_a_reload_too(product: Product) -> None:
     assert children(indexer) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_indexer_that_is_to_begin_again_and_to_end_ends(product: Product, number: signal.Signals) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 2\n{config.read_text()}")
+    indexer = product.start_indexer()
+    replace_in(config, "workers = 2", "workers = 3")
+    hang_up(indexer)
+    os.kill(indexer.pid, number)
+    assert indexer.wait(60) == 0, product.said("indexer")
+    assert "reloading" in product.said("indexer")
+
+
 def test_workers_that_die_are_followed_by_such_as_they_were_and_leave_nothing_under_way(product: Product) -> None:
     config = product.home / "indexer.toml"
     config.write_text(f"workers = 2\n{config.read_text()}")
