@@ -7,6 +7,7 @@ page may load nothing but its own style and script.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Final
@@ -21,8 +22,9 @@ from indexer.store.contract import PAGE_BYTES_MAX, Hit, Page, Query, QueryError,
 from indexer.web.page import page
 
 LIMIT_MAX: Final = 1000
-PORTION_HITS: Final = 50
-"""So many are asked for before it is known how large they are."""
+PORTION_HITS: Final = 100
+"""So many are asked for at once: how large they are is known only then."""
+PAGE_TIMEOUT_S: Final = 30.0
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -76,17 +78,17 @@ def routes(reader: Reader, access: Access, recorder: Recorder) -> list[tuple[str
 
 
 def page_of(reader: Reader, query: Query, limit: int, cursor: str | None) -> Page:
-    """At most so many hits, and no further portion of them once their bodies have :data:`PAGE_BYTES_MAX`."""
+    """At most so many hits; no further portion after :data:`PAGE_BYTES_MAX` of bodies, or :data:`PAGE_TIMEOUT_S`."""
     hits: list[Hit] = []
-    size, portion = 0, PORTION_HITS
+    size = 0
+    deadline = time.monotonic() + PAGE_TIMEOUT_S
     while True:
-        found = reader.search(query, limit=min(portion, limit - len(hits)), cursor=cursor)
+        found = reader.search(query, limit=min(PORTION_HITS, limit - len(hits)), cursor=cursor)
         hits += found.hits
         size += sum(len(hit.body) for hit in found.hits)
         cursor = found.cursor
-        if cursor is None or len(hits) >= limit or size >= PAGE_BYTES_MAX:
+        if cursor is None or len(hits) >= limit or size >= PAGE_BYTES_MAX or time.monotonic() >= deadline:
             return Page(hits, cursor)
-        portion = max(1, (PAGE_BYTES_MAX - size) * len(hits) // size)
 
 
 def _severities(request: Request) -> tuple[str, ...]:

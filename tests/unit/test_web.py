@@ -22,8 +22,9 @@ from indexer.record import Maker
 from indexer.recorder import Recorder
 from indexer.server import answering
 from indexer.settings import IndexerSettings, ReaderEntry
-from indexer.store.contract import Query, Unavailable
+from indexer.store.contract import Page, Query, Unavailable
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
+from indexer.web import page_of
 
 TOKENS = {"all": "", "limited": "org-1"}
 
@@ -180,3 +181,24 @@ def test_a_page_of_large_events_is_cut_and_the_cursor_goes_on_behind_it(
     assert found == list(reversed(range(70)))
     assert max(sizes) < 120_000
     assert len(sizes) < 10
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_page_takes_few_searches_whatever_the_sizes_and_times_of_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    searches: list[int] = []
+
+    class Counted(EmbeddedReader):
+        def search(self, query: Query, *, limit: int = 50, cursor: str | None = None) -> Page:
+            searches.append(limit)
+            return super().search(query, limit=limit, cursor=cursor)
+
+    monkeypatch.setattr(web, "PAGE_BYTES_MAX", 1_500_000)
+    if is_late:
+        monkeypatch.setattr(web, "PAGE_TIMEOUT_S", 0)
+    filled(tmp_path, [entry(n, message="x" * (18_000 if n >= 200 else 10)) for n in range(250)])
+    found = page_of(Counted(tmp_path, lambda: NOW_MS), Query(), 240, None)
+    assert searches == ([100] if is_late else [100, 100, 40])
+    assert len(found.hits) == sum(searches)
+    assert found.cursor is not None
