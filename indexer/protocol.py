@@ -165,7 +165,10 @@ if sys.platform == "linux":
 
         The system is asked: below TLS there is a transport whose buffer cannot be seen.
         """
-        number = transport.get_extra_info("socket").fileno()
+        below = transport.get_extra_info("socket")
+        if below is None:  # over TLS the connection is lost a moment before that is told
+            return 0, 0
+        number = below.fileno()
         try:
             (on_its_way,) = _INT.unpack(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(_INT.size)))
         except OSError:  # it has been closed just now

@@ -226,3 +226,17 @@ def test_an_answer_that_is_read_slowly_comes_whole(tls: Tls | None) -> None:
         await client[0].readexactly(left)
 
     with_server(test, tls)
+
+
+def test_what_is_on_its_way_may_be_asked_until_a_connection_is_told_to_be_lost(tls: Tls | None) -> None:
+    async def test(state: ServerState, client: Client) -> None:
+        client[1].write(GET + b"\r\n")
+        await client[0].readuntil(b"\r\n\r\n")
+        (connection,) = state.connections
+        assert isinstance(connection, Protocol)
+        connection.transport.abort()
+        while state.connections:
+            protocol._answers(connection.transport)
+            await asyncio.sleep(0)
+
+    with_server(test, tls)
