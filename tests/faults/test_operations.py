@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -244,7 +245,12 @@ ES_KEYS = '[elasticsearch]\nwriter_key_file = "no.key"\nreader_key_file = "no.ke
 def children(process: subprocess.Popen[bytes]) -> list[int]:
     """The workers of an indexer (the first of its children keeps account of what they share)."""
     found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = []
+    for pid in found:
+        with contextlib.suppress(OSError):  # it has ended since
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.append(int(pid))
+    return workers
 
 
 def test_what_workers_share_is_taken_at_a_reload_too(product: Product) -> None:
