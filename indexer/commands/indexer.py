@@ -3,7 +3,8 @@
 SIGHUP reads the configuration again. If it is good, workers that use it take the place of those that do not, with the same
 listening socket: no connection is refused meanwhile. What one process alone decides, and what is one process alone, cannot be
 replaced so: the program then takes its own place, with the socket. If the configuration is not good, that is logged, and
-everything goes on as before. Workers are given the configuration that was found good, and read no other.
+everything goes on as before; so it is if a worker does not begin with it, but for those that were replaced already. Workers are
+given the configuration that was found good, and read no other.
 """
 
 from __future__ import annotations
@@ -114,11 +115,11 @@ class _Running:
     def __init__(self, config: Path | None, workers: int | None) -> None:
         self._file = config
         self._workers = workers
-        self._settings = _checked(config)
+        self.settings = _checked(config)
         configure()
-        self.listening = Listening(self._settings)
-        _log.info("Uvicorn running on %s", self._settings.listen)
-        record_configuration(self._settings, config)
+        self.listening = Listening(self.settings)
+        _log.info("Uvicorn running on %s", self.settings.listen)
+        record_configuration(self.settings, config)
 
     def serve(self) -> bool:
         """Serves until the program is to end, or (then it is true) to take its own place."""
@@ -138,12 +139,12 @@ class _Running:
         settings = _checked(self._file)
         self.listening.prepare(settings)
         record_configuration(settings, self._file)
-        self._settings = settings
+        self.settings = settings
 
     def server(self) -> uvicorn.Config:
         """The server, and the application of its workers."""
-        _allow_connections(self._settings.connections_max)
-        return _server(self._settings, self._workers or self._settings.workers)
+        _allow_connections(self.settings.connections_max)
+        return _server(self.settings, self._workers or self.settings.workers)
 
 
 def _allow_connections(connections_max: int) -> None:
@@ -207,15 +208,28 @@ class _Supervisor(Multiprocess):
         super().handle_int()
 
     def handle_hup(self) -> None:
-        """A reload, if the configuration is good; its workers, and where they listen, are the program's own."""
+        """A reload, if the configuration is good; its workers, and where they listen, are the program's own.
+
+        Where it stops at a worker that does not begin, the configuration is again what it was.
+        """
+        if self.should_exit.is_set():
+            return
+        settings = self._running.settings
         if not self._running.reload():
             return
         before, self.config = self.config, self._running.server()
-        if (before.host, before.port, before.workers) == (self.config.host, self.config.port, self.config.workers):
-            super().handle_hup()
-        else:
+        if (before.host, before.port, before.workers) != (self.config.host, self.config.port, self.config.workers):
             self._is_to_begin_again = True
             self.should_exit.set()
+            return
+        super().handle_hup()
+        if old := sum(process.config is not self.config for process in self.processes):
+            self.config, self._running.settings = before, settings
+            _log.error(
+                "%d of %d workers reloaded, the next one did not begin; those that die are followed by such as were before",
+                len(self.processes) - old,
+                len(self.processes),
+            )
 
 
 def _serve_alone(config: uvicorn.Config, running: _Running) -> bool:

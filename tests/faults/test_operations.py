@@ -301,6 +301,22 @@ def test_workers_that_die_are_followed_by_such_as_they_were_and_leave_nothing_un
     assert metrics(product.url)["auditship_indexer_in_flight_bytes"] == 0
 
 
+def test_workers_that_die_after_a_reload_that_stopped_are_followed_by_such_as_were_before(product: Product) -> None:
+    config = product.home / "indexer.toml"
+    config.write_text(f"workers = 2\n{config.read_text()}")
+    indexer = product.start_indexer()
+    (product.home / "link").symlink_to("nowhere")  # good to look at, but no worker begins with it
+    replace_in(config, 'path = "store"', 'path = "link"')
+    hang_up(indexer)
+    until(lambda: "0 of 2 workers reloaded" in product.said("indexer"), lambda: product.said("indexer"))
+    dead = children(indexer)
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"))
+    assert urllib3.PoolManager().request("GET", f"{product.url}/readyz", timeout=30).status == 200
+    assert indexer.poll() is None
+
+
 def test_a_request_whose_headers_do_not_come_is_closed_and_others_are_served(product: Product) -> None:
     product.start_indexer()
     with (
