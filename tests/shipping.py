@@ -31,9 +31,9 @@ def append(path: Path, what: list[bytes]) -> None:
         file.write(b"".join(what))
 
 
-def until(condition: Callable[[], bool], said: Callable[[], object]) -> None:
+def until(condition: Callable[[], bool], said: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
     """Waits for a condition; ``said`` tells why it may not have come true."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, said()
         time.sleep(0.02)

@@ -24,6 +24,9 @@ from support import header
 
 from auditship.sample import Sample
 
+REPLACED_S = 90.0
+"""A supervisor may have asked a worker for a sign of life as it died, and waits 30 s for the answer, for each."""
+
 
 @pytest.fixture
 def shipping(tmp_path: Path, receiver: Receiver) -> Iterator[Product]:
@@ -284,10 +287,12 @@ def test_an_indexer_that_is_to_begin_again_and_to_end_ends(product: Product, num
     assert "reloading" in product.said("indexer")
 
 
+@pytest.mark.timeout(300)
 def test_workers_that_die_are_followed_by_such_as_they_were_and_leave_nothing_under_way(product: Product) -> None:
     config = product.home / "indexer.toml"
     config.write_text(f"workers = 2\n{config.read_text()}")
     indexer = product.start_indexer()
+    until(lambda: product.said("indexer").count("Application startup complete") == 2, lambda: product.said("indexer"))
     head = header().to_headers() | {"Content-Encoding": "zstd", "Content-Length": "1000", "Host": "localhost"}
     with socket.create_connection(("127.0.0.1", product.port), 10) as slow:
         slow.sendall(b"POST /v1/blocks HTTP/1.1\r\n")
@@ -297,10 +302,11 @@ def test_workers_that_die_are_followed_by_such_as_they_were_and_leave_nothing_un
         dead = children(indexer)
         for pid in dead:
             os.kill(pid, signal.SIGKILL)
-    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"))
+    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"), REPLACED_S)
     assert metrics(product.url)["auditship_indexer_in_flight_bytes"] == 0
 
 
+@pytest.mark.timeout(300)
 def test_workers_that_die_after_a_reload_that_stopped_are_followed_by_such_as_were_before(product: Product) -> None:
     config = product.home / "indexer.toml"
     config.write_text(f"workers = 2\n{config.read_text()}")
@@ -308,11 +314,11 @@ def test_workers_that_die_after_a_reload_that_stopped_are_followed_by_such_as_we
     (product.home / "link").symlink_to("nowhere")  # good to look at, but no worker begins with it
     replace_in(config, 'path = "store"', 'path = "link"')
     hang_up(indexer)
-    until(lambda: "0 of 2 workers reloaded" in product.said("indexer"), lambda: product.said("indexer"))
+    until(lambda: "0 of 2 workers reloaded" in product.said("indexer"), lambda: product.said("indexer"), REPLACED_S)
     dead = children(indexer)
     for pid in dead:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"))
+    until(lambda: len(set(children(indexer)) - set(dead)) == 2, lambda: product.said("indexer"), REPLACED_S)
     assert urllib3.PoolManager().request("GET", f"{product.url}/readyz", timeout=30).status == 200
     assert indexer.poll() is None
 
