@@ -9,6 +9,7 @@ import click
 
 from agent.run import Agent, IncompleteError
 from agent.settings import AgentSettings
+from auditship.hang_up import hold_hang_ups
 from auditship.log import configure
 from auditship.settings import load, read_token
 
@@ -29,6 +30,8 @@ def agent(config: Path | None, *, once: bool, check: bool) -> None:
 
     With --once the status is 0 when every whole line was acknowledged, and 1 otherwise.
     """
+    if not once:
+        hold_hang_ups()
     settings = load(AgentSettings, config)
     if check:
         if settings.indexer.token_file:

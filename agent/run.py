@@ -29,6 +29,7 @@ from agent.tail import Tail
 from agent.wake import Wake
 from auditship import __version__
 from auditship.errors import AuditshipError, ConfigurationError
+from auditship.hang_up import hear_hang_ups
 
 if TYPE_CHECKING:
     from agent.metrics import Metrics
@@ -127,6 +128,7 @@ class Agent:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGHUP, self._hang_up)
+        hear_hang_ups()
         for thread in (self._keeper, *workers, reader):
             thread.start()
         while reader.is_alive():

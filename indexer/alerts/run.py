@@ -14,6 +14,7 @@ from typing import Final
 
 from auditship import clock
 from auditship.errors import AuditshipError
+from auditship.hang_up import hear_hang_ups
 from indexer.alerts.channel import Outcome
 from indexer.alerts.channels import channel_of
 from indexer.alerts.counts import Counts
@@ -29,7 +30,6 @@ from indexer.alerts.silence import Agent
 from indexer.alerts.trouble import StoreTrouble
 from indexer.alerts.watch import AgentWatch, CauseWatch
 from indexer.alerts.witness import Witness
-from indexer.commands.again import hear_hang_ups
 from indexer.commands.status import agents_of
 from indexer.record import ORGANIZATION
 from indexer.settings import IndexerSettings

@@ -1,30 +1,19 @@
 """SIGHUP: a program tries what it would begin with now, and begins again as itself only if that is good.
 
-Until a program that begins can hear it, SIGHUP is held, since it would end it: :func:`hold_hang_ups` comes first in it, and
-:func:`hear_hang_ups` once its handler stands, before it starts threads or other programs, which would go on holding it.
+Until the program that begins can hear it, SIGHUP is held (:mod:`auditship.hang_up`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from auditship.errors import AuditshipError
+from auditship.hang_up import hold_hang_ups
 from auditship.pages import Pages
-
-
-def hold_hang_ups() -> None:
-    """Lets SIGHUP wait."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
-def hear_hang_ups() -> None:
-    """Lets it come."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def is_good(check: Callable[[], object], own_log: logging.Logger, told: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from auditship.hang_up import hold_hang_ups
 from auditship.log import configure
 from auditship.settings import load
 from indexer.alerts.channel import Delivered
@@ -42,7 +43,7 @@ def alerts(config: Path | None, *, once: bool, is_test: bool, check: bool) -> No
     With --once and --test the status is 0 when everything was delivered, and 1 otherwise.
     """
     if not (once or is_test or check):
-        again.hold_hang_ups()
+        hold_hang_ups()
     settings = load(AlertsSettings, config)
     if is_test:
         sys.exit(_test(settings))

@@ -25,6 +25,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from auditship.errors import ConfigurationError
+from auditship.hang_up import hear_hang_ups, hold_hang_ups
 from auditship.limits import open_files
 from auditship.log import configure
 from auditship.settings import load
@@ -60,7 +61,7 @@ def indexer(config: Path | None, workers: int | None, check: bool) -> None:
         _checked(config)
         click.echo("the configuration is good")
         return
-    again.hold_hang_ups()
+    hold_hang_ups()
     running = _Running(config, workers)
     if running.serve():
         running.listening.hand_on()
@@ -186,7 +187,7 @@ class _Supervisor(Multiprocess):
 
     def __init__(self, config: uvicorn.Config, running: _Running) -> None:
         super().__init__(config, [running.listening.socket])
-        again.hear_hang_ups()
+        hear_hang_ups()
         self._running = running
         self._is_to_begin_again = self._is_to_end = False
 
@@ -247,7 +248,7 @@ def _serve_alone(config: uvicorn.Config, running: _Running) -> bool:
             wishes = min(wishes - 1, 1)
 
     signal.signal(signal.SIGHUP, hang_up)
-    again.hear_hang_ups()
+    hear_hang_ups()
     try:
         server.run(sockets=[running.listening.socket])
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from auditship import clock
 from auditship.errors import ConfigurationError
+from auditship.hang_up import hold_hang_ups
 from auditship.log import configure, printable
 from auditship.settings import load
 from auditship.when import When
@@ -26,7 +27,7 @@ from indexer.commands import again
 from indexer.commands.show import STYLES, local_time
 from indexer.detect.cursor import Cursor
 from indexer.detect.detector import Detector
-from indexer.detect.follow import Follower, hold_hang_ups
+from indexer.detect.follow import Follower
 from indexer.detect.metrics import Metrics
 from indexer.detect.rule import About
 from indexer.detect.ruleset import BUILT_IN, Ruleset

@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from auditship.hang_up import hear_hang_ups, hold_hang_ups
 from indexer.detect.detector import Detector
 from indexer.detect.metrics import Metrics
 from indexer.store.contract import QueryError, Unavailable
@@ -22,11 +23,6 @@ from indexer.store.contract import QueryError, Unavailable
 SIGNAL_WAIT_S: Final = 0.25
 
 _log = logging.getLogger("auditship.detect")
-
-
-def hold_hang_ups() -> None:
-    """Lets SIGHUP wait until a follower runs, in this program or the one that takes its place: it would end either."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 class Follower:
@@ -55,7 +51,7 @@ class Follower:
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGHUP, self._hang_up)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        hear_hang_ups()
         while True:
             due = time.monotonic() + self._interval_s
             is_behind = self._look()
