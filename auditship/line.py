@@ -149,6 +149,11 @@ def decode_all(raws: Sequence[bytes]) -> tuple[Sequence[Line], Sequence[bytes]]:
     return lines, extras
 
 
+def without_halves(raw: bytes) -> bytes:
+    """JSON in which U+FFFD stands for each half of a surrogate pair."""
+    return _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], raw) if b"\\u" in raw else raw
+
+
 def in_utc(timestamp: datetime | int) -> datetime:
     """When a line says it was, in UTC.
 
@@ -194,7 +199,7 @@ def _decode_without_halves(raw: bytes, error: Exception) -> tuple[Line, bytes]:
     Raises:
         LineError: it is not an event.
     """
-    whole = _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], raw)
+    whole = without_halves(raw)
     if whole == raw:
         raise _line_error(error) from None
     return decode(whole)

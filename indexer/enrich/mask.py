@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from msgspec import DecodeError
 
+from auditship.line import without_halves
 from indexer.enrich.clues import MASKED, addresses, emails, may_give_away_secrets, network, secrets
 from indexer.enrich.hidden import Hidden, Nested, decode, encode, leaves
 from indexer.enrich.names import Choice, Names, snake
@@ -97,8 +98,18 @@ class _Line:
         return self._hidden.is_any
 
     def read(self, text: bytes, path: str = "") -> Any:
-        """What JSON says; where it has a name twice, what stands there first is looked at too, and not to be kept."""
-        value = decode(text)
+        """What JSON says; where it has a name twice, what stands there first is looked at too, and not to be kept.
+
+        Nor are halves of surrogate pairs.
+        """
+        try:
+            value = decode(text)
+        except DecodeError:
+            whole = without_halves(text)
+            if whole == text:
+                raise
+            self._hidden.is_any = True
+            return self.read(whole, path)
         for name, each in earlier(text) if is_doubled(text, value) else ():
             self._hidden.is_any = True
             self._field(f"{path}.{name}"[-PATH_MAX:] if path else name, each)

@@ -25,7 +25,7 @@ from msgspec.json import decode as decode_json
 from pydantic import ValidationInfo, field_validator
 
 from auditship.errors import ConfigurationError
-from auditship.line import LineError, decode
+from auditship.line import LineError, decode, without_halves
 from auditship.settings import Section, read_secret
 from indexer.decode import Decoded
 from indexer.enrich.cache import KEY_USUAL, Cache
@@ -231,7 +231,7 @@ def _harmless(decoded: Decoded) -> LineError:
 def _told(text: bytes) -> str | None:
     """The organisation that a line which is no event speaks of, as far as it can be told."""
     try:
-        value: Any = decode_json(text)
+        value: Any = decode_json(without_halves(text))
         value = value["organization"]
         value = value["id"] if isinstance(value, dict) else value
     except (DecodeError, UnicodeDecodeError, RecursionError):

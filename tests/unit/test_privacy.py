@@ -191,6 +191,35 @@ def test_a_line_in_which_no_name_stands_twice_stays_byte_for_byte(more: str) -> 
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {"password": "hunter22\ud83d", "note": "it was hunter22\ud83d"},
+        {"config": json.dumps({"password": "hunter22", "note": "\ude00"})},
+        {"config": [json.dumps({"a": ["\ud83d", json.dumps({"\ud83d": 1, "token": "hunter22"})]})]},
+    ],
+)
+def test_a_line_with_half_of_a_surrogate_pair_is_masked_and_stays_an_event(more: dict[str, Any]) -> None:
+    event = EVENT | {"resource": {"type": "project", "id": "p-3", "name": "Engine \ud83d"}}
+    for each in (event | more, EVENT | more):
+        (body,) = built(json.dumps(each).encode() + b"\n", Privacy())
+        assert not holds(body, "hunter22")
+        document = json.loads(body)
+        assert document["event"]["kind"] == "event"
+        assert document["tags"] == ["masked"]
+    assert one(event, Privacy())["audit"]["resource"]["name"] == "Engine \ufffd"
+
+
+def test_an_organization_is_told_of_a_line_that_is_no_event_whatever_halves_are_in_it() -> None:
+    line = {
+        "note": {"organization": {"id": "org-2"}, "name": "\ud83d"},
+        "organization": {"id": "org-1"},
+        "password": "hunter22",
+    }
+    (body,) = built(json.dumps(line).encode() + b"\n", Privacy())
+    assert not holds(body, "hunter22")
+
+
+@pytest.mark.parametrize(
     "name",
     ["PassWord", "passWord", "userPassWord", "PASSWORD", "passPhrase", "accesskey", "awsAccessKeyId", "X-API-KEY", "CARDNUMBER",
      "cardNumber", "Card Number", "card_Number_2"],
