@@ -48,11 +48,12 @@ _PEOPLE: Final = frozenset({
 })  # fmt: skip
 _BEFORE: Final = frozenset({"from", "old", "before", "previous", "old_value"})
 _BY_NAME: Final = re.compile(
-    r"(?:^|[._])(?:assign|grant|promote|make|elevate)_(?:to_)?(?P<role>\w+)$|\.(?:promote|elevate)(?:$|\.)"
+    r"(?:^|[._])(?:re)?(?:assign|grant|promote|make|elevate)_(?:to_)?(?P<role>\w+)$|\.(?:promote|elevate)(?:$|\.)"
 )
 _TAKES_AWAY: Final = re.compile(
     r"(?:^|\.)(?:revoke|remove|delete|demote|downgrade|un_?assign|de_?promote|detach|withdraw|destroy|purge|wipe|terminate"
-    r"|suspend|deactivate|disable)(?:d|ed)?(?:_[^.]*)?$"
+    r"|suspend|deactivate|disable)(?:d|ed)?(?!\w*_(?:cancel|and_(?:re_?)?(?:add|assign|create|grant|make|place|promote|set)))"
+    r"(?:_[^.]*)?$"
 )
 _decode = Decoder().decode
 

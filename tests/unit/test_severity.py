@@ -269,12 +269,29 @@ def test_a_role_without_limits_is_known_however_it_is_written(role: str) -> None
 @pytest.mark.parametrize(
     "action",
     ["role.revoke", "role.revoked", "role.remove", "role.unassign_admin", "Role:Un-Assign", "member.role.remove", "member.remove_role",
-     "member.unassign_owner", "member.remove", "user.delete", "user.suspend", "member.demote", "role.de-promote", "role.remake_owner"],
+     "member.unassign_owner", "member.remove", "user.delete", "user.suspend", "member.demote", "role.de-promote",
+     "member.remove_and_notify"],
 )  # fmt: skip
 def test_what_takes_away_grants_nothing(action: str) -> None:
-    more = {} if "remake" in action else {"role": "owner", "changes": [{"field": "role", "to": "owner"}]}
+    more = {"role": "owner", "changes": [{"field": "role", "to": "owner"}]}
     found = BUILT_IN.judge(*line(action=action, resource=ME, **more))
     assert found.reason in (None, "permissions changed", "membership changed")
+
+
+@pytest.mark.parametrize(
+    ("action", "more"),
+    [
+        ("role.reassign_owner", {}),
+        ("role.regrant_owner", {}),
+        ("member.remake_owner", {}),
+        ("member.reassign_to_owner", {}),
+        ("role.binding.delete_and_create", {"role": "owner"}),
+        ("role.removed_and_re-assigned", {"role": "owner"}),
+        ("member.suspend_cancelled", {"role": "owner"}),
+    ],
+)
+def test_what_gives_again_grants(action: str, more: dict[str, Any]) -> None:
+    assert judge(action, resource="member", **more).reason == "a role without limits was granted"
 
 
 @pytest.mark.parametrize(
