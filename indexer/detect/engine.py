@@ -6,7 +6,8 @@ or where it begins a row whose other events are past, its time is put into :attr
 that again, with an engine of its own. It is remembered all the same, for what follows.
 
 Memory is bounded: :data:`EVENTS_MAX` events for each rule; beyond it the groups that were quiet the longest are forgotten,
-and :attr:`Engine.forgotten` counts them.
+and :attr:`Engine.forgotten` counts them. A hit that others count is one event, and holds those that it was made of, which are
+no more than its window had: what they agree in is asked for an alert alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from indexer.detect.check import World
-from indexer.detect.event import Event, common, organizations
+from indexer.detect.event import Event
 from indexer.detect.rule import About, Correlation, Events, Rule
 from indexer.detect.ruleset import Ruleset
 from indexer.detect.window import Window
@@ -202,7 +203,7 @@ def _as_event(hit: Hit) -> Event:
     *others, last = hit.events
     if not others:
         return last._replace(time_ms=hit.start_ms)
-    return Event(hit.start_ms, last.id, last.facts, common(hit.events), organizations(hit.events))
+    return Event(hit.start_ms, last.id, last.facts, hit.events)
 
 
 def _passes(rule: Rule, world: World, event: Event, first: Event | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -31,15 +31,13 @@ _FIELD = re.compile(r"\{([a-z_][a-z0-9_.]*)\}")
 class Event(NamedTuple):
     """An event as rules see it. ``time_ms`` is its time, or that of its arrival where it claims to be from the future.
 
-    A rule's hit that other rules count is the last of its events, with what is ``common`` to all of them, and their
-    ``organizations`` where they are of several.
+    A rule's hit that other rules count is the last of its events, with all of them as its ``parts``.
     """
 
     time_ms: int
     id: str
     facts: Mapping[str, str]
-    common: Mapping[str, str] | None = None
-    organizations: tuple[str, ...] = ()
+    parts: Sequence[Event] = ()
 
 
 def event_of(hit: Hit, document: Any, fields: Sequence[str]) -> Event:
@@ -56,15 +54,23 @@ def event_of(hit: Hit, document: Any, fields: Sequence[str]) -> Event:
 
 
 def common(events: Sequence[Event]) -> dict[str, str]:
-    """What all events agree in, of :data:`SUBJECT`."""
-    first, *others = (event.facts if event.common is None else event.common for event in events)
+    """What all events, and all that they consist of, agree in, of :data:`SUBJECT`."""
+    first, *others = (event.facts for event in _single(events))
     return {name: first[name] for name in SUBJECT if name in first and all(each.get(name) == first[name] for each in others)}
 
 
 def organizations(events: Sequence[Event]) -> tuple[str, ...]:
     """Those of the events, the latest first; none, where they are all of the same."""
-    found = distinct(name for each in reversed(events) for name in each.organizations or (each.facts.get("organization.id"),))
+    found = distinct(each.facts.get("organization.id") for each in reversed([*_single(events)]))
     return found[:ORGANIZATIONS_MAX] if len(found) > 1 else ()
+
+
+def _single(events: Sequence[Event]) -> Iterator[Event]:
+    for event in events:
+        if event.parts:
+            yield from _single(event.parts)
+        else:
+            yield event
 
 
 def distinct(values: Iterable[str | None]) -> tuple[str, ...]:

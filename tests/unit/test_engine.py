@@ -13,7 +13,7 @@ import yaml
 from indexer.detect import engine as engine_module
 from indexer.detect.check import World
 from indexer.detect.engine import Engine, Hit, Late
-from indexer.detect.event import Event
+from indexer.detect.event import Event, common, organizations
 from indexer.detect.ruleset import Ruleset
 from indexer.detect.silence import MINUTE_MS, Heard
 
@@ -207,6 +207,31 @@ def test_one_cause_makes_one_hit_an_hour_with_the_most_that_was_counted(tmp_path
         engine.feed(event(n * 30_000), ["a"])
     hits: list[Hit] = engine.take()
     assert [(hit.start_ms, hit.total) for hit in hits] == [(0, 3), (HOUR_MS, 3)]
+
+
+class Looked(dict[str, str]):
+    """Facts that note which of them were looked at."""
+
+    def __init__(self, facts: Mapping[str, str], names: set[str]) -> None:
+        super().__init__(facts)
+        self.names = names
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(key)
+        return super().get(key, default)
+
+
+def test_what_the_events_of_a_hit_agree_in_is_asked_for_an_alert_alone(tmp_path: Path) -> None:
+    often = {**COUNT, "rules": ["many"]}
+    engine = Engine(rules(tmp_path, many=COUNT, often=often, oftener={**often, "rules": ["often"]}), WORLD)
+    names: set[str] = set()
+    for n in range(100):
+        facts = {"user.id": "u", "audit.gateway": "web", "source.ip": str(n), "organization.id": f"org-{n % 2}"}
+        engine.feed(Event(n, f"id-{n}", Looked(facts, names)), ["a"])
+    assert names == {"user.id"}, "no more than what is counted by"
+    (hit,) = (hit for hit in engine.take() if hit.about.name == "oftener")
+    assert common(hit.events) == {"user.id": "u", "audit.gateway": "web"}
+    assert organizations(hit.events) == ("org-1", "org-0")
 
 
 def test_memory_is_bounded_and_what_is_forgotten_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
