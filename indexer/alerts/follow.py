@@ -3,7 +3,8 @@
 Three feeds: critical events of all gateways; detections, and what agents complain of; agents' heartbeats. Each has its cursor
 in the outbox. A portion of hits is one transaction: ids remembered, causes counted, messages posted, cursor moved. A look that
 finds nothing moves the cursor on the disk only now and then: to look twice at nothing costs less than a sync. What time alone
-brings is judged as of when the feed was last read to its end, not as of now: what has arrived since is not known.
+brings is judged as of the beginning of the look that last read the feed to its end: what has arrived since is not known.
+Messages are put up as of now, however long a look takes.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Follower:
         self._looked_at = dict.fromkeys(self._cursors, -1e9)
         self._kept_at = dict.fromkeys(self._cursors, -1e9)
         self._late_at = self._forgot_at = -1e9
-        self._read_ms: dict[int, int] = {}
-        """As of when each watch knows all of its feed."""
+        self._read_ms: dict[str, int] = {}
+        """As of when all of each feed is known."""
         self._is_stale = False
 
     def look(self) -> None:
@@ -105,13 +106,13 @@ class Follower:
             Unavailable: the store does not answer.
             OutboxError: nothing was kept; the next look begins where the last good one ended.
         """
-        began = time.monotonic()
+        now_ms, began = clock.now_ms(), time.monotonic()
         is_late_due = began - self._late_at >= self._settings.late_interval_s
         overlap_ms = round(1000 * (self._settings.late_s if is_late_due else min(SOON_S, self._settings.late_s)))
         with self._consistent():
             for feed in self._feeds:
                 if is_late_due or began - self._looked_at[feed.name] >= feed.interval_s:
-                    self._look_at(feed, overlap_ms)
+                    self._look_at(feed, now_ms, overlap_ms)
                     self._looked_at[feed.name] = began
         if is_late_due:
             self._late_at = began
@@ -121,16 +122,20 @@ class Follower:
         """What time alone brings, and what can be forgotten. After a look."""
         now_ms, now = clock.now_ms(), time.monotonic()
         with self._consistent():
-            if messages := [message for watch in self._watches for message in watch.tick(self._read_ms[id(watch)])]:
+            if messages := [message for watch in self._watches for message in watch.tick(self._known_ms(watch))]:
                 with self._outbox.transaction():
-                    self._keep(messages, now_ms)
+                    self._keep(messages)
             if now - self._forgot_at >= FORGET_INTERVAL_S:
                 self._forgot_at = now
                 settings = self._settings
                 self._outbox.forget(now_ms, now_ms - round((2 * settings.late_s + settings.late_interval_s) * 1000))
 
-    def _look_at(self, feed: Feed, overlap_ms: int) -> None:
-        cursor, now_ms = self._cursors[feed.name], clock.now_ms()
+    def _known_ms(self, watch: Watch) -> int:
+        """As of when a watch has been given all of its feeds."""
+        return min(self._read_ms[feed.name] for feed in self._feeds if feed.watch is watch)
+
+    def _look_at(self, feed: Feed, now_ms: int, overlap_ms: int) -> None:
+        cursor = self._cursors[feed.name]
         if cursor is None:
             _log.info("following %s events from now on", feed.name)
 
@@ -139,7 +144,7 @@ class Follower:
 
         for arrivals in self._reader.arrivals(feed.query, cursor, known=known, overlap_ms=overlap_ms):
             self._take(feed, arrivals, now_ms, is_first=cursor is None)
-        self._read_ms[id(feed.watch)] = now_ms
+        self._read_ms[feed.name] = now_ms
 
     def _take(self, feed: Feed, arrivals: Arrivals, now_ms: int, *, is_first: bool) -> None:
         now = time.monotonic()
@@ -149,15 +154,15 @@ class Follower:
                 new = self._outbox.unseen(feed.name, [(event.ingested_ms, event.id) for event in events])
                 wanted = [event for event in events if event.id in new and feed.is_wanted(event) and not arrivals.is_old]
                 self._counts.add("events", feed.name, number=len(wanted))
-                self._keep(feed.watch.take(wanted, now_ms) if wanted else (), now_ms)
+                self._keep(feed.watch.take(wanted, now_ms) if wanted else ())
                 self._outbox.move(feed.name, arrivals.cursor)
             self._kept_at[feed.name] = now
         self._cursors[feed.name] = arrivals.cursor
 
-    def _keep(self, messages: Sequence[Message], now_ms: int) -> None:
+    def _keep(self, messages: Sequence[Message]) -> None:
         for watch in self._watches:
             watch.keep()
-        self._post(messages, now_ms)
+        self._post(messages, clock.now_ms())
 
     @contextmanager
     def _consistent(self) -> Iterator[None]:

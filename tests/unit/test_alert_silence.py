@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sample_entries import entry, utc
@@ -15,7 +17,7 @@ from stores import Store
 from indexer.alerts.counts import Counts
 from indexer.alerts.event import Event
 from indexer.alerts.follow import Follower, feeds
-from indexer.alerts.message import Links
+from indexer.alerts.message import Links, Message
 from indexer.alerts.outbox import Outbox, OutboxError
 from indexer.alerts.run import Alerts
 from indexer.alerts.settings import AlertsSettings
@@ -23,7 +25,7 @@ from indexer.alerts.silence import FORGOTTEN_S, Silence
 from indexer.alerts.trouble import StoreTrouble
 from indexer.alerts.watch import AgentWatch, CauseWatch
 from indexer.settings import IndexerSettings, StoreSettings
-from indexer.store.contract import Unavailable
+from indexer.store.contract import Arrivals, Unavailable
 from indexer.store.embedded import EmbeddedReader, EmbeddedWriter
 
 START_MS = 1_795_458_000_000
@@ -152,6 +154,42 @@ def test_a_machine_that_was_asleep_judges_nobody_before_it_has_heard_them(
         assert looks(after_s=1, awake_s=1) == 0
         assert looks(after_s=10, awake_s=10) == 0
         assert looks(after_s=300, awake_s=300) == 1
+
+
+def test_a_message_is_put_up_as_of_now_however_long_a_look_takes_and_time_is_judged_as_of_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall_ms, put, ticked = [START_MS], [], []  # type: ignore[var-annotated]
+    monkeypatch.setattr("auditship.clock.now_ms", lambda: wall_ms[0])
+    store = Store(lambda: EmbeddedWriter(tmp_path, lambda: wall_ms[0]), EmbeddedReader(tmp_path, lambda: wall_ms[0]), list)
+    settings = AlertsSettings(channel=[CHANNEL])  # type: ignore[list-item]
+
+    class Slow:
+        """A store of which each portion takes three minutes."""
+
+        def arrivals(self, *args: Any, **kwargs: Any) -> Iterator[Arrivals]:
+            for each in store.reader.arrivals(*args, **kwargs):
+                wall_ms[0] += 180_000
+                yield each
+
+    class Watched(CauseWatch):
+        def tick(self, now_ms: int) -> Sequence[Message]:
+            ticked.append(now_ms)
+            return super().tick(now_ms)
+
+    with closing(Outbox(tmp_path / "state", pending_max=10)) as outbox:
+        watched = feeds(settings, Watched(outbox, settings, Links()), AgentWatch(outbox, settings, grace_s=0))
+        post = lambda messages, now_ms: put.extend((wall_ms[0] - now_ms, each.kind) for each in messages)  # noqa: E731
+        follower = Follower(Slow(), outbox, settings, feeds=watched, post=post, counts=Counts())  # type: ignore[arg-type]
+        follower.look()
+        follower.tick()
+        began_ms = wall_ms[0]
+        event = {"action": "secret.read", "ingested": utc(wall_ms[0])}
+        store.append([entry(1, audit={"severity": "critical"}, event=event)])
+        follower.look()
+        follower.tick()
+        assert put == [(0, "alert")]
+        assert ticked == [START_MS, began_ms]
 
 
 def test_an_old_heartbeat_that_arrives_late_is_no_return() -> None:
