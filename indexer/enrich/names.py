@@ -24,6 +24,7 @@ class Names:
     def __init__(self, mask: tuple[str, ...], pseudonyms: tuple[str, ...], secrets: tuple[str, ...]) -> None:
         rules: list[tuple[Choice, tuple[str, ...]]] = [("mask", mask), ("pseudonym", pseudonyms), ("mask", secrets)]
         self._rules = [(choice, [_Glob(snake(glob)) for glob in globs]) for choice, globs in rules]
+        self._may_be_named = re.compile("|".join(glob.hint for _, globs in self._rules for glob in globs)).search
         self._cache: Cache[str, Choice] = Cache(NAMES_MAX)
 
     def choice(self, path: str) -> Choice:
@@ -32,6 +33,8 @@ class Names:
 
     def _make(self, path: str) -> Choice:
         path = snake(path)
+        if not self._may_be_named("." + path.replace("_", "")):
+            return "keep"
         names = [_Name.of(path.rpartition(".")[2]), _Name.of(path)]
         return next(
             (choice for choice, globs in self._rules if any(glob.names(name) for glob in globs for name in names)), "keep"
@@ -69,8 +72,14 @@ class _Glob:
         self._plain = glob.strip("*")
         self._is_first, self._is_last = not glob.startswith("*"), not glob.endswith("*")
         self._pattern = None if re.fullmatch(r"[\w.]+", self._plain) else re.compile(translate(glob))
+        self.hint = self._hint()
         begins_with_a_word = re.match(r"[^\W_]", self._plain)
         self._together = re.sub(r"(?<=[^\W_])_(?=[^\W_])", "", self._plain) if begins_with_a_word else None
+
+    def _hint(self) -> str:
+        """A pattern that is in each path it is for, written with ``.`` before it and without ``_``; in few others."""
+        said = re.escape(re.split(r"[*?[]", self._plain)[0].replace("_", ""))
+        return (r"\." if self._is_first else "") + said + (r"\Z" if self._is_last and self._pattern is None else "")
 
     def names(self, name: _Name) -> bool:
         """Whether it is for that name."""

@@ -30,6 +30,7 @@ from indexer.enrich.clues import MASKED
 from indexer.enrich.hidden import HIDDEN_MAX
 from indexer.enrich.location import Places
 from indexer.enrich.mask import Mask
+from indexer.enrich.names import Names
 from indexer.enrich.platform import Platforms
 from indexer.enrich.privacy import Keyed, Masks, Privacy
 from indexer.enrich.severity import Severities
@@ -217,6 +218,21 @@ def test_an_organization_is_told_of_a_line_that_is_no_event_whatever_halves_are_
     }
     (body,) = built(json.dumps(line).encode() + b"\n", Privacy())
     assert not holds(body, "hunter22")
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "other"),
+    [
+        ("card?no*", "x.card_no_1", "x.card_1"),
+        ("*a[78]*z", "b.xa7_z", "b.xa_z"),
+        ("[!x]b_c", "y.AbC", "y.xbC"),
+        ("a_b.c_*", "aB.cD", "aB.dc"),
+        ("card_no", "x.CARDNO", "x.cardno.y"),
+    ],
+)
+def test_a_glob_may_have_wildcards_and_dots_anywhere(glob: str, name: str, other: str) -> None:
+    names = Names((glob,), (), ())
+    assert (names.choice(name), names.choice(other)) == ("mask", "keep")
 
 
 @pytest.mark.parametrize(
