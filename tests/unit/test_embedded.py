@@ -26,6 +26,7 @@ from indexer.document import Entry
 from indexer.organizations import Policies, Policy
 from indexer.store.contract import Query, QueryError, Refused, Unavailable, Verdict
 from indexer.store.embedded import EmbeddedExpirer, EmbeddedReader, EmbeddedWriter
+from indexer.store.embedded import arrivals as arrivals_module
 from indexer.store.embedded import writer as writer_module
 from indexer.store.embedded.predicate import predicate
 from indexer.store.embedded.segment import is_gone, open_to_read, open_to_write
@@ -602,3 +603,14 @@ def test_only_what_is_surely_not_there_is_gone(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert not is_gone(tmp_path / "loop")
     assert not is_gone(tmp_path)
+
+
+def test_a_portion_of_large_arrivals_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals_module, "PAGE_BYTES_MAX", 100_000)
+    following = Following(tmp_path)
+    following.look()
+    append(tmp_path, [entry(n, message="x" * 30_000) for n in range(20)])
+    given = reader(tmp_path).arrivals(Query(), following.cursor, known=lambda *_: {}, overlap_ms=0)
+    portions = [[hit.id for hit in each.hits] for each in given]
+    assert max(map(len, portions)) <= 4
+    assert [hit for portion in portions for hit in portion] == ids(*range(20))

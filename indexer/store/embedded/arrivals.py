@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from zstandard import ZstdError
@@ -26,7 +26,7 @@ from zstandard import ZstdError
 from auditship.errors import ConfigurationError
 from indexer.identity import shown_id
 from indexer.store.body import document_of
-from indexer.store.contract import Arrivals, Hit, QueryError, Unavailable
+from indexer.store.contract import PAGE_BYTES_MAX, Arrivals, Hit, QueryError, Unavailable
 from indexer.store.embedded.predicate import Predicate
 from indexer.store.embedded.segment import SegmentName, codec_of, open_to_read, pass_over, segments
 
@@ -105,13 +105,25 @@ def _portion(
             if last <= after:
                 return [], after, False
             expand = codec_of(connection).expand
-            rows = connection.execute(f"{sql} ORDER BY number LIMIT ?", (after, last, *parameters, PAGE)).fetchall()
-            found = [Hit(shown_id(row[2]), row[3], name.retention, row[1], expand(row[4])) for row in rows]
+            rows = connection.execute(f"{sql} ORDER BY number LIMIT ?", (after, last, *parameters, PAGE))
+            found, number, is_full = _taken(name, rows, expand)
     except (sqlite3.DatabaseError, ZstdError, ConfigurationError) as error:
         pass_over(name.path, error)
         return [], after, None
     hits = [hit for hit in found if test is None or test(document_of(hit.body))]
-    return (hits, rows[-1][0], True) if len(rows) == PAGE else (hits, last, False)
+    return (hits, number, True) if is_full else (hits, last, False)
+
+
+def _taken(name: SegmentName, rows: Iterable[tuple[Any, ...]], expand: Callable[[bytes], bytes]) -> tuple[list[Hit], int, bool]:
+    """A portion of hits, no more of them than :data:`PAGE`, nor of bytes; the last one's number, and whether it is full."""
+    hits: list[Hit] = []
+    number = size = 0
+    for number, time_ms, identity, dataset, body in rows:
+        hits.append(Hit(shown_id(identity), dataset, name.retention, time_ms, expand(body)))
+        size += len(hits[-1].body)
+        if size > PAGE_BYTES_MAX:
+            return hits, number, True
+    return hits, number, len(hits) == PAGE
 
 
 def _last(name: SegmentName) -> int:
