@@ -87,7 +87,7 @@ class Catalogue:
         if not found.size and len(self.unborn) >= self._unborn_max:
             return None
         try:
-            file = self._system.open_log(found.path)
+            file = self._opened(found.path, (found.device, found.inode))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -95,11 +95,9 @@ class Catalogue:
             self._report.trouble(where, error.strerror or str(error))
             self.unreadable.add(found.path)
             return None
+        if file is None:  # the next look finds the new one
+            return None
         try:
-            info = self._system.fstat(file)
-            if (info.st_dev, info.st_ino) != (found.device, found.inode):
-                self._system.close(file)  # replaced meanwhile: the next look finds the new one
-                return None
             stream = self.bear(Unborn(file, found))
         except OSError as error:
             self._report.trouble(found.path, error.strerror or str(error))
@@ -186,22 +184,32 @@ class Catalogue:
     def reopen(self, stream: Stream) -> bool:
         """Opens a stream's file again that was closed for being quiet; false if it is not there any more."""
         try:
-            file = self._system.open_log(stream.path)
+            file = self._opened(stream.path, (stream.identity.device, stream.identity.inode))
         except OSError as error:
             self._report.trouble(stream.path, error.strerror or str(error))
             return False
-        try:
-            info = self._system.fstat(file)
-        except OSError as error:
-            self._report.trouble(stream.path, error.strerror or str(error))
-            self._system.close(file)
-            return False
-        if (info.st_dev, info.st_ino) != (stream.identity.device, stream.identity.inode):
-            self._system.close(file)
+        if file is None:
             return False
         self._report.over(stream.path)
         stream.file = file
         return True
+
+    def _opened(self, path: str, key: Key) -> int | None:
+        """A file's descriptor; none if it was replaced by another one meanwhile.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        file = self._system.open_log(path)
+        try:
+            info = self._system.fstat(file)
+        except OSError:
+            self._system.close(file)
+            raise
+        if (info.st_dev, info.st_ino) == key:
+            return file
+        self._system.close(file)
+        return None
 
     def is_first_line_same(self, stream: Stream) -> bool:
         """Whether an open stream's file still begins as it did, as far as it can be read."""

@@ -21,6 +21,10 @@ from auditship.block import RESERVED_GATEWAYS
 from indexer.store.contract import Query, QueryError
 from indexer.store.fields import ALL_TEXT
 
+COMPLETE: Final = {"allow_partial_search_results": "false"}
+"""An answer that leaves a part of the data out is none."""
+ANYWHERE: Final = {"ignore_unavailable": "true", "allow_no_indices": "true"}
+"""There may be no data stream of a kind yet."""
 _ACTOR: Final = ("user.id", "user.name", "user.full_name", "user.email")
 
 

@@ -43,7 +43,17 @@ from indexer.store.elasticsearch.arrivals import (
     spans_to_read,
 )
 from indexer.store.elasticsearch.connection import NO_ANSWER, Answer, connect
-from indexer.store.elasticsearch.question import cursor_of, facets, histogram, order, place, question, target
+from indexer.store.elasticsearch.question import (
+    ANYWHERE,
+    COMPLETE,
+    cursor_of,
+    facets,
+    histogram,
+    order,
+    place,
+    question,
+    target,
+)
 from indexer.store.elasticsearch.segments import BACKING_INDEX, segments
 from indexer.store.elasticsearch.sightings import SightingsAnswer, answer_decoder, sightings_of, sightings_question
 from indexer.store.fields import check_counted
@@ -55,9 +65,6 @@ SCAN_PAGE_HITS_MIN: Final = 20
 SCAN_PAGE_HITS_MAX: Final = 2000
 SCAN_KEEP_ALIVE: Final = "5m"
 """How long a scan's point in time outlives a reader that has stopped."""
-
-_COMPLETE: Final = {"allow_partial_search_results": "false"}
-_ANYWHERE: Final = {"ignore_unavailable": "true", "allow_no_indices": "true"}
 
 
 class _Hit(Struct):
@@ -158,30 +165,30 @@ class ElasticsearchReader:
         body = {"query": question(query), "sort": order("desc"), "size": size, "track_total_hits": False}
         if cursor is not None:
             body["search_after"] = place(cursor)
-        hits = self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits
+        hits = self._ask(_found, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).hits.hits
         more = len(hits) > limit
         if len(hits) == limit == WINDOW:
             body |= {"size": 1, "search_after": hits[-1].sort}
-            more = bool(self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits)
+            more = bool(self._ask(_found, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).hits.hits)
         return Page([_hit(each) for each in hits[:limit]], cursor_of(hits[limit - 1].sort) if more else None)
 
     def count(self, query: Query) -> int:
         """How many documents the query finds."""
         body = {"query": question(query), "size": 0, "track_total_hits": True}
-        found: _Count = self._ask(_count, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE)
+        found: _Count = self._ask(_count, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE)
         return found.hits.total.value
 
     def histogram(self, query: Query, *, interval_ms: int) -> list[Bucket]:
         """Events over time by severity; empty buckets are left out."""
         body = {"query": question(query), "size": 0, "aggs": histogram(interval_ms)}
-        spans = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
+        spans = self._ask(_spans, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).aggregations.spans.buckets
         return [Bucket(span.key, {each.key: each.doc_count for each in span.severities.buckets}) for span in spans]
 
     def facets(self, query: Query, fields: Sequence[str], *, limit: int = 10) -> dict[str, list[tuple[str, int]]]:
         """The most frequent values of each field with their counts, as they are compared: names in lower case."""
         check_counted(fields)
         body = {"query": question(query), "size": 0, "aggs": facets(fields, limit)}
-        found = self._ask(_terms, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations
+        found = self._ask(_terms, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).aggregations
         return {
             name: [(each.key_as_string or str(each.key), each.doc_count) for each in found[name].buckets]
             if name in found
@@ -195,7 +202,7 @@ class ElasticsearchReader:
         asked = question(query)
         asked["bool"]["filter"].append({"term": {"user.id": actor}})
         body = {"query": asked, "sort": order("desc"), "size": limit, "track_total_hits": False}
-        return [_hit(each) for each in self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits]
+        return [_hit(each) for each in self._ask(_found, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).hits.hits]
 
     def sightings(
         self, people: Sequence[Person], *, since_ms: int, until_ms: int, relays: Collection[int], timeout_s: float
@@ -206,7 +213,7 @@ class ElasticsearchReader:
             Unavailable: the cluster cannot tell, or not in that time.
         """
         body = sightings_question(people, since_ms, until_ms, relays, timeout_s)
-        path, params = f"/{target(Query())}/_search", _COMPLETE | _ANYWHERE
+        path, params = f"/{target(Query())}/_search", COMPLETE | ANYWHERE
         answer = self._connection.call("POST", path, encode(body), params=params, timeout_s=timeout_s + 1)
         found: SightingsAnswer = self._decoded(answer_decoder, answer)
         if found.timed_out:
@@ -215,7 +222,7 @@ class ElasticsearchReader:
 
     def scan(self, query: Query) -> Iterator[Hit]:
         """Every hit, oldest first."""
-        opened = self._ask(_pit, f"/{target(query)}/_pit", None, _COMPLETE | _ANYWHERE | {"keep_alive": SCAN_KEEP_ALIVE})
+        opened = self._ask(_pit, f"/{target(query)}/_pit", None, COMPLETE | ANYWHERE | {"keep_alive": SCAN_KEEP_ALIVE})
         pit, after, size = opened.id, None, SCAN_PAGE_HITS_MIN
         try:
             while True:
@@ -228,7 +235,7 @@ class ElasticsearchReader:
                 }
                 if after is not None:
                     body["search_after"] = after
-                found = self._ask(_found, "/_search", body, _COMPLETE)
+                found = self._ask(_found, "/_search", body, COMPLETE)
                 hits = [_hit(each) for each in found.hits.hits]
                 yield from hits
                 if len(hits) < size:
@@ -252,7 +259,7 @@ class ElasticsearchReader:
     def _arrived(self, query: Query, low_ms: int, high_ms: int | None) -> dict[int, int]:
         """How many arrived, by second."""
         body = counts_of(query, low_ms, high_ms)
-        found = self._ask(_spans, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).aggregations.spans.buckets
+        found = self._ask(_spans, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).aggregations.spans.buckets
         return {span.key // 1000: span.doc_count for span in found}
 
     def _arrivals(self, query: Query, low_ms: int, high_ms: int) -> Iterator[list[Hit]]:
@@ -260,7 +267,7 @@ class ElasticsearchReader:
         after = None
         while True:
             body = arrivals_of(query, low_ms, high_ms, after)
-            hits = self._ask(_found, f"/{target(query)}/_search", body, _COMPLETE | _ANYWHERE).hits.hits
+            hits = self._ask(_found, f"/{target(query)}/_search", body, COMPLETE | ANYWHERE).hits.hits
             if hits:
                 yield [_hit(each, time_at=-1) for each in hits]
             if len(hits) < ARRIVALS_PAGE:

@@ -15,13 +15,13 @@ from msgspec.json import Decoder, encode
 
 from indexer.store.contract import Segment, Unavailable
 from indexer.store.elasticsearch.connection import NO_ANSWER, Connection
+from indexer.store.elasticsearch.question import ANYWHERE, COMPLETE
 
 PAGE: Final = 10_000
 """Pairs of an index and an organisation in one answer; Elasticsearch gives 65,536 at most."""
 BACKING_INDEX: Final = re.compile(r"\.ds-logs-audit\.(?P<dataset>\w+)-(?P<retention>\d+d)-\d{4}\.\d\d\.\d\d-\d{6,}")
 
 _PATH: Final = "/logs-audit.*/_search"
-_PARAMS: Final = {"allow_partial_search_results": "false", "ignore_unavailable": "true", "allow_no_indices": "true"}
 _SOURCES: Final = [
     {"index": {"terms": {"field": "_index"}}},
     {"organization": {"terms": {"field": "organization.id", "missing_bucket": True}}},
@@ -87,7 +87,7 @@ def _page(connection: Connection, after: _Pair | None) -> _Page:
     if after is not None:
         composite["after"] = after
     body = {"size": 0, "track_total_hits": False, "aggs": {"held": {"composite": composite}}}
-    answer = connection.call("POST", _PATH, encode(body), params=_PARAMS)
+    answer = connection.call("POST", _PATH, encode(body), params=COMPLETE | ANYWHERE)
     if not answer.ok:
         raise Unavailable(f"Elasticsearch at {connection.where}: {answer.status} {answer.reason()}")
     try:
